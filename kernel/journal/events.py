@@ -1,0 +1,269 @@
+"""Every kind of thing that can happen, one frozen model each.
+
+An :class:`Event` is an envelope (where, when, by whom) around one of the ``…`` data models below.
+Data is JSON only. A data model's fields may be added with a default; anything else is a new version
+with a migration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from ..errors import JournalError
+from ..messages import Frozen, Grounding, Message, ToolCall, ToolResult, Usage
+
+#: The version written today. An event of a later version is refused.
+EVENT_VERSION = 1
+
+
+class RunStarted(Frozen):
+    """``run()`` began: who runs (an agent, a plan) and with what."""
+
+    kind: Literal["run.started"] = "run.started"
+    name: str
+    #: ``agent`` or ``plan``.
+    what: str = "agent"
+    input: Any = None
+
+
+class RunFinished(Frozen):
+    """``run()`` came to its end."""
+
+    kind: Literal["run.finished"] = "run.finished"
+    output: Any = None
+    usage: Usage = Usage()
+
+
+class RunFailed(Frozen):
+    """``run()`` ended in an error."""
+
+    kind: Literal["run.failed"] = "run.failed"
+    code: str
+    error: str
+
+
+class RunCancelled(Frozen):
+    """Somebody stopped the run; what was said until then stands."""
+
+    kind: Literal["run.cancelled"] = "run.cancelled"
+
+
+class MessageAdded(Frozen):
+    """Somebody said something. Answers of models and results of functions are events of their own."""
+
+    kind: Literal["message"] = "message"
+    message: Message
+
+
+class ModelRequested(Frozen):
+    """A model is about to be asked. ``messages`` counts what it is sent; the projection can be rebuilt."""
+
+    kind: Literal["model.requested"] = "model.requested"
+    model: str
+    messages: int
+    functions: tuple[str, ...] = ()
+
+
+class ModelAnswered(Frozen):
+    """A model's whole answer."""
+
+    kind: Literal["model.answered"] = "model.answered"
+    model: str
+    message: Message
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+    #: The answer was cut short (Ctrl-C, a lost connection); what had arrived is kept.
+    partial: bool = False
+
+
+class ModelFailed(Frozen):
+    """A model gave no answer."""
+
+    kind: Literal["model.failed"] = "model.failed"
+    model: str
+    code: str
+    error: str
+
+
+class FunctionRequested(Frozen):
+    """A call was asked for, by a model, a plan's step or a person."""
+
+    kind: Literal["function.requested"] = "function.requested"
+    call: ToolCall
+
+
+class FunctionStarted(Frozen):
+    """A call passed validation and policy and is about to run."""
+
+    kind: Literal["function.started"] = "function.started"
+    call_id: str
+    name: str
+
+
+class FunctionFinished(Frozen):
+    """A call's outcome: a result."""
+
+    kind: Literal["function.finished"] = "function.finished"
+    result: ToolResult
+    #: The value itself as JSON, when it is not text.
+    value: Any = None
+
+
+class FunctionFailedEvent(Frozen):
+    """A call's outcome: an error, in the words the model was told."""
+
+    kind: Literal["function.failed"] = "function.failed"
+    result: ToolResult
+    code: str
+
+
+class FunctionInDoubtEvent(Frozen):
+    """A call's outcome: nobody knows whether its effect happened."""
+
+    kind: Literal["function.in_doubt"] = "function.in_doubt"
+    result: ToolResult
+
+
+class QuestionAsked(Frozen):
+    """A person is asked: approval, review or clarification."""
+
+    kind: Literal["question.asked"] = "question.asked"
+    question_id: str
+    about: Literal["approval", "review", "clarification"]
+    text: str
+    call: ToolCall | None = None
+
+
+class QuestionAnswered(Frozen):
+    """What the person said."""
+
+    kind: Literal["question.answered"] = "question.answered"
+    question_id: str
+    #: For an approval: ``allow`` or ``deny``; else free text.
+    answer: str
+    by: str = ""
+
+
+class Retrieval(Frozen):
+    """What memory found for a question."""
+
+    kind: Literal["retrieval"] = "retrieval"
+    grounding: Grounding
+
+
+class PlanMade(Frozen):
+    """A plan, as data (see ``kernloom.planners.plan``)."""
+
+    kind: Literal["plan.made"] = "plan.made"
+    plan: dict[str, Any]
+
+
+class StepStarted(Frozen):
+    """A plan's step began."""
+
+    kind: Literal["step.started"] = "step.started"
+    step: str
+    call: str
+    arguments: Any = None
+
+
+class StepFinished(Frozen):
+    """A plan's step is done."""
+
+    kind: Literal["step.finished"] = "step.finished"
+    step: str
+    result: Any = None
+
+
+class StepFailed(Frozen):
+    """A plan's step failed."""
+
+    kind: Literal["step.failed"] = "step.failed"
+    step: str
+    code: str
+    error: str
+
+
+class StepSkipped(Frozen):
+    """A plan's step was not run, and why."""
+
+    kind: Literal["step.skipped"] = "step.skipped"
+    step: str
+    reason: str
+
+
+EventData = Annotated[
+    RunStarted | RunFinished | RunFailed | RunCancelled
+    | MessageAdded
+    | ModelRequested | ModelAnswered | ModelFailed
+    | FunctionRequested | FunctionStarted | FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
+    | QuestionAsked | QuestionAnswered
+    | Retrieval
+    | PlanMade | StepStarted | StepFinished | StepFailed | StepSkipped,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+_DATA: TypeAdapter[EventData] = TypeAdapter(EventData)
+
+#: The events that give a call its one outcome.
+Outcome = FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal."""
+
+    #: 1-based position in its session; no gaps.
+    seq: int
+    session: str
+    #: Seconds since the epoch, by the journal's clock.
+    at: float
+    #: The agent, person or part of kernloom that did it.
+    actor: str
+    data: EventData
+    #: The run within the session, if any.
+    run: str | None = None
+    #: ``(session, seq)`` of the event that opened this session, for a child session.
+    parent: tuple[str, int] | None = None
+    version: int = EVENT_VERSION
+
+    @property
+    def kind(self) -> str:
+        """The data's kind, e.g. ``"model.answered"``."""
+        return self.data.kind
+
+
+def dump_data(data: EventData) -> str:
+    """The data as the JSON text a store keeps."""
+    return data.model_dump_json(exclude_defaults=False)
+
+
+def load_data(text: str | bytes, *, version: int) -> EventData:
+    """The data back from its JSON text.
+
+    Raises:
+        JournalError: ``journal.version`` for a version this release does not know,
+            ``journal.corrupt`` for text that is no event.
+    """
+    if version != EVENT_VERSION:
+        raise JournalError(
+            f"An event of version {version} cannot be read; this release knows version {EVENT_VERSION}.",
+            code="journal.version",
+            hint="Upgrade kernloom, or open the journal with the release that wrote it.",
+        )
+    try:
+        return _DATA.validate_json(text)
+    except ValueError as exc:
+        raise JournalError(
+            f"An event in the journal cannot be read: {exc}.", code="journal.corrupt"
+        ) from exc
+
+
+def checksum(session: str, seq: int, at: float, actor: str, run: str | None, version: int, text: str) -> str:
+    """The first 16 hex digits of SHA-256 over the envelope and the data's text, kept beside them."""
+    head = f"{session}\x00{seq}\x00{at!r}\x00{actor}\x00{run or ''}\x00{version}\x00"
+    return hashlib.sha256((head + text).encode()).hexdigest()[:16]
