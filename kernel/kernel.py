@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -12,7 +11,6 @@ from . import invocation
 from .collecting import functions_of, plugin_name
 from .errors import PluginError, UsageError, not_found
 from .functions import Context, Function
-from .messages import ToolCall, ToolResult
 from .policy import Approver, Policy
 from .protocols import RunnablePlan
 from .sync import run_sync
@@ -222,15 +220,6 @@ class Kernel:
         found = self.function(function) if isinstance(function, str) else function
         return await invocation.invoke(found, arguments, context)
 
-    async def call(self, call: ToolCall, context: Context) -> ToolResult:
-        """Serve a model's or a plan's call: one outcome, recorded, errors in words the model can act on.
-
-        Raises:
-            ApprovalRequired: the policy asks and there is nobody to ask.
-            LimitReached: a limit stopped it.
-        """
-        return await invocation.serve(call, context)
-
     def context(self, **fields: Any) -> Context:
         """A context for calls made by this program."""
         return Context(kernel=self, **{"deps": self.deps, **fields})
@@ -278,8 +267,3 @@ class Kernel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def as_call(name: str, arguments: Mapping[str, Any], *, call_id: str) -> ToolCall:
-    """A call made by a plan or a person, in the form a model's calls have."""
-    return ToolCall(id=call_id, name=name, arguments=json.dumps(arguments, ensure_ascii=False, default=str))
