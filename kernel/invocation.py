@@ -71,7 +71,9 @@ async def serve(call: ToolCall, context: Context, *, resolve: Callable[[str], Fu
         value = await function.run(validated, context)
     except asyncio.CancelledError:
         in_doubt = function is not None and function.changes
-        await _record_error(call, context, "The call was cancelled.", "function.cancelled", in_doubt=in_doubt)
+        await _record_error(
+            call, context, "The call was cancelled.", "function.cancelled", in_doubt=in_doubt
+        )
         raise
     except (ApprovalRequired, LimitReached) as exc:
         await _record_error(call, context, str(exc), exc.code)
@@ -96,14 +98,21 @@ async def _record_error(
     result = ToolResult(call_id=call.id, name=call.name, content=words, error=True)
     if context.log is not None:
         outcome = (
-            FunctionInDoubtEvent(result=result) if in_doubt else FunctionFailedEvent(result=result, code=code)
+            FunctionInDoubtEvent(result=result)
+            if in_doubt
+            else FunctionFailedEvent(result=result, code=code)
         )
         await context.log.append(outcome, actor=call.name, run=context.run)
     return result
 
 
 async def _approve(
-    function: Function, verdict: str, arguments: Mapping[str, Any], context: Context, *, call: ToolCall | None
+    function: Function,
+    verdict: str,
+    arguments: Mapping[str, Any],
+    context: Context,
+    *,
+    call: ToolCall | None,
 ) -> None:
     """Return when a person allows it; raise otherwise."""
     effects = ", ".join(sorted(function.effects)) or "approval"
@@ -129,7 +138,9 @@ async def _approve(
         )
     allowed = await context.kernel.approve(request)
     if context.log is not None:
-        answered = QuestionAnswered(question_id=question, answer="allow" if allowed else "deny", by="person")
+        answered = QuestionAnswered(
+            question_id=question, answer="allow" if allowed else "deny", by="person"
+        )
         await context.log.append(answered, actor="person", run=context.run)
     if not allowed:
         raise FunctionDenied(

@@ -156,7 +156,7 @@ class Kernel:
         return self._functions[name]
 
     def functions(self, *names: str) -> list[Function]:
-        """Functions by name or by plugin (``"math"`` or ``"math.*"``); all that can be loaded if none are named.
+        """Functions by name or by plugin (``"math"`` or ``"math.*"``); all that load if none are named.
 
         A plugin that cannot be loaded is left out when nobody named it; its record says why.
         """
@@ -236,7 +236,7 @@ class Kernel:
             NotFoundError: ``model.not_found`` when no plugin provides it.
         """
         if name not in self._models:
-            provider, _, rest = name.partition(":")
+            provider = name.partition(":")[0]
             plugin = self.plugins.provider("models", provider)
             if plugin is None:
                 known = {*self._models, *(f"{p}:…" for p in self.plugins.provided("models"))}

@@ -43,9 +43,9 @@ class ToolCall(Frozen):
     arguments: str = "{}"
 
     @classmethod
-    def of(cls, name: str, arguments: Mapping[str, object], *, id: str) -> ToolCall:  # noqa: A002 - the field's name
-        """A call made by a plan or a person, in the form a model's calls have."""
-        return cls(id=id, name=name, arguments=to_json(arguments, fallback=str).decode())
+    def of(cls, name: str, arguments: Mapping[str, object], *, id: str) -> ToolCall:
+        """A call made by a plan or a person, in the form of a model's calls."""
+        return cls(id=call_id, name=name, arguments=to_json(arguments, fallback=str).decode())
 
     def parsed(self) -> dict[str, object]:
         """The arguments as a dict.
