@@ -43,7 +43,7 @@ class ToolCall(Frozen):
     arguments: str = "{}"
 
     @classmethod
-    def of(cls, name: str, arguments: Mapping[str, object], *, id: str) -> ToolCall:
+    def of(cls, name: str, arguments: Mapping[str, object], *, call_id: str) -> ToolCall:
         """A call made by a plan or a person, in the form of a model's calls."""
         return cls(id=call_id, name=name, arguments=to_json(arguments, fallback=str).decode())
 
@@ -124,7 +124,7 @@ def tool(*results: ToolResult) -> Message:
 
 
 class Usage(Frozen):
-    """Tokens of one call or of many added up. ``cached`` is part of ``input``, ``reasoning`` of ``output``."""
+    """Tokens of one call, or of many added up; ``input`` includes ``cached``, ``output`` ``reasoning``."""
 
     input: int = 0
     output: int = 0
