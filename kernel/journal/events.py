@@ -263,7 +263,9 @@ def load_data(text: str | bytes, *, version: int) -> EventData:
         ) from exc
 
 
-def checksum(session: str, seq: int, at: float, actor: str, run: str | None, version: int, text: str) -> str:
+def checksum(
+    session: str, seq: int, at: float, actor: str, run: str | None, version: int, text: str
+) -> str:
     """The first 16 hex digits of SHA-256 over the envelope and the data's text, kept beside them."""
     head = f"{session}\x00{seq}\x00{at!r}\x00{actor}\x00{run or ''}\x00{version}\x00"
     return hashlib.sha256((head + text).encode()).hexdigest()[:16]
