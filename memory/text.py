@@ -102,7 +102,8 @@ def _stemmer() -> Any:
 # Where a line begins something of its own: a list item, heading, quote, table row or fence.
 _LINE_STARTS = re.compile(r"\s*(?:[-*+•]\s+|\d{1,3}[.)]\s+|#{1,6}\s+|>\s*|\||```|~~~)")
 _MARKER = re.compile(r"\s*(?:(?:[-*+•]|\d{1,3}[.)]|#{1,6}|>+)\s+)*")
-_SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’)\]*_]*(?=\s)|[。！？]")
+# Not before a lower-case letter: that was an abbreviation or an ellipsis.
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)*_]*(?=\s+[^\sa-z]|\s*\Z)|[。！？]+")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|approx|vs|cf|no|nos|fig|art|sec|dr|mr|mrs|ms|prof|st|inc|ltd|co|jan|feb|mar|apr|jun|"
     r"jul|aug|sept?|oct|nov|dec)|\b[A-Za-z]|(?:^|\n)\s*\d{1,3})\.$",
