@@ -62,6 +62,10 @@ class History:
         """The model call that has no answer yet."""
         return self._asked
 
+    def has_seen(self, call_id: str) -> bool:
+        """Whether a call of this id was ever asked for in this session."""
+        return call_id in self._seen
+
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The calls that have no outcome yet, in the order they were asked for."""
         return tuple(entry.call for entry in self._open.values())

@@ -94,6 +94,10 @@ class Journal:
         self._clock = clock
         self._new_id = new_id or (lambda: new_session_id(clock()))
 
+    def new_id(self) -> str:
+        """A fresh id that sorts by time, for a session or a run."""
+        return self._new_id()
+
     async def create(self, *, parent: tuple[str, int] | None = None) -> SessionLog:
         """A new session, the child of event ``(session, seq)`` if ``parent`` says so.
 
