@@ -53,9 +53,8 @@ def list_keys(screen: Screen) -> None:
         table(found) if found else None,
     )
     if not found:
-        screen.note(
-            "No keys. Without one, the model 'extractive' answers by quoting. To add one: kernloom keys set openai"
-        )
+        screen.note("No keys. Without one, the model 'extractive' answers by quoting.")
+        screen.note("To keep one: kernloom keys set openai")
 
 
 @keys.command("rm")
