@@ -157,7 +157,7 @@ class MemoryStore:
                 " WHERE ?1 IS NULL OR d.namespace = ?1 GROUP BY d.key ORDER BY d.namespace, d.id",
                 (namespace,),
             ).fetchall()
-        return [DocumentInfo(*row, datetime.fromisoformat(at), json.loads(more)) for *row, at, more in rows]
+        return [DocumentInfo(*row[:7], datetime.fromisoformat(row[7]), json.loads(row[8])) for row in rows]
 
     def text(self, document: str, namespace: str | None = None) -> str | None:
         """The stored text of a document; None when there is none, or when its hash does not fit."""
