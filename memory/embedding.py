@@ -103,7 +103,7 @@ class SentenceTransformerEmbedder:
         return int(self._loaded().get_embedding_dimension())
 
     def verify(self) -> None:
-        """Check the weights before they are loaded; a model of one's own has nothing to be checked against."""
+        """Check the weights before they are loaded; nothing is known of a model of one's own."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of ``texts``, in their order. The first call loads torch and the model (seconds)."""
@@ -201,7 +201,7 @@ def _named(chosen: str, environ: Mapping[str, str]) -> Embedder:
         raise ConfigError(
             f"There is no embedder {chosen!r}: no such folder, and no such model in the local cache.",
             code="memory.embedder_missing",
-            hint="Name the folder of a sentence-transformers model, 'none' or 'auto'; nothing is downloaded.",
+            hint="Name a model's folder, 'none' or 'auto'; nothing is downloaded.",
         )
     return MiniLM(found) if chosen in (MINILM, "minilm") else SentenceTransformerEmbedder(found)
 
@@ -235,9 +235,9 @@ def _load(folder: Path) -> Any:
         from transformers.utils import logging
     except ImportError as exc:
         raise MissingExtraError("rag", "Embedding text") from exc
-    quiet = logging.is_progress_bar_enabled()
-    if quiet:
-        logging.disable_progress_bar()
+    quieted: Any = logging  # its functions carry no types
+    if shows_progress := quieted.is_progress_bar_enabled():
+        quieted.disable_progress_bar()
     try:
         return SentenceTransformer(
             str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
@@ -251,5 +251,5 @@ def _load(folder: Path) -> Any:
             path=str(folder),
         ) from exc
     finally:
-        if quiet:
-            logging.enable_progress_bar()
+        if shows_progress:
+            quieted.enable_progress_bar()

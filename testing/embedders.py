@@ -44,13 +44,11 @@ class HashEmbedder:
 
         self.calls.append(list(texts))
         vectors = np.zeros((len(texts), self._dimensions), dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
+        for at, text in enumerate(texts):
             for word in _WORD.findall(text.lower()):
-                digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
-                row[(digest >> 1) % self._dimensions] += 1.0 if digest & 1 else -1.0
-            length = float(np.linalg.norm(row))
-            if length:
-                row /= length
-            else:
-                row[0] = 1.0
+                digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+                vectors[at, (digest >> 1) % self._dimensions] += 1.0 if digest & 1 else -1.0
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[lengths[:, 0] == 0, 0] = 1.0
+        vectors /= np.where(lengths == 0, np.float32(1), lengths)
         return vectors
