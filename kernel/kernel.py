@@ -63,6 +63,7 @@ class Kernel:
         self._registry: PluginRegistry | None = None
         self._functions: dict[str, Function] = {}
         self._owners: dict[str, str] = {}
+        self._installed: set[str] = set()
         self._models: dict[str, ChatModel] = {}
 
     @property
@@ -156,23 +157,35 @@ class Kernel:
         return self._functions[name]
 
     def functions(self, *names: str) -> list[Function]:
-        """Functions by name or by plugin (``"math"`` or ``"math.*"``); all that load if none are named.
+        """Functions by plugin or by name: ``"math"``, ``"math.*"``, ``"units.convert"``.
 
-        A plugin that cannot be loaded is left out when nobody named it; its record says why.
+        Without names: what was added in code, and what allowed third-party plugins offer; ``"*"`` adds
+        kernloom's own plugins. A plugin that nobody named and that cannot be loaded is left out; its
+        record says why.
+
+        Raises:
+            NotFoundError: ``function.not_found`` for a name nobody offers.
+            PluginError: a plugin that was named cannot be loaded.
         """
-        if not names:
-            for record in self.plugins.records():
-                if record.status == "ok" and record.provides_functions:
-                    try:
-                        self._load(record.name)
-                    except PluginError:
-                        continue  # recorded against the plugin; the others go on
-            return [self._functions[name] for name in sorted(self._functions)]
         chosen: dict[str, Function] = {}
-        for name in names:
-            for function in self._named(name):
+        for name in names or ("",):
+            for function in self._named(name) if name.strip("*") else self._offered(own=name == "*"):
                 chosen[function.name] = function
         return list(chosen.values())
+
+    def _offered(self, *, own: bool) -> list[Function]:
+        wanted = {record.name: record for record in self.plugins.records() if own or not record.own}
+        for record in wanted.values():
+            if record.status == "ok" and record.provides_functions:
+                try:
+                    self._load(record.name)
+                except PluginError:
+                    continue  # recorded against the plugin; the others go on
+        return [
+            function
+            for name, function in sorted(self._functions.items())
+            if name not in self._installed or name.partition(".")[0] in wanted
+        ]
 
     def _named(self, name: str) -> list[Function]:
         plugin = name.removesuffix(".*")
@@ -196,7 +209,8 @@ class Kernel:
         instance = self.plugins.load(plugin)
         if not known:
             try:
-                self._add(functions_of(instance, name=plugin), owner=self.plugins.owner(plugin))
+                added = self._add(functions_of(instance, name=plugin), owner=self.plugins.owner(plugin))
+                self._installed.update(function.name for function in added)
             except PluginError as exc:
                 self.plugins.fail(plugin, where="functions", error=exc)
                 raise
