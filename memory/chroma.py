@@ -17,13 +17,13 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.errors import MemoryStoreError, MissingExtraError
+from .locks import writer_lock
 from .records import Chunk
 from .vector import spread
 
@@ -47,7 +47,7 @@ class ChromaIndex:
 
     Raises:
         MissingExtraError: chromadb is not installed.
-        MemoryStoreError: ``memory.index_locked`` when another process (or index) holds the folder.
+        MemoryStoreError: ``memory.locked`` when another process (or index) holds the folder.
     """
 
     def __init__(self, path: Path, embedder: str) -> None:
@@ -59,7 +59,8 @@ class ChromaIndex:
         self._embedder = embedder
         self._path = path / hashlib.blake2b(embedder.encode(), digest_size=6).hexdigest()
         self._path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._path / "lock")
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(writer_lock(self._path / "index.lock", wait=0))
         self._client: Any = None
         self._collection: Any = None
         self._keys: list[int] = []
@@ -120,7 +121,7 @@ class ChromaIndex:
     def close(self) -> None:
         """Close the files and let the next process have the folder. Closing twice is allowed."""
         self._shut()
-        self._lock.close()
+        self._held.close()
 
     # -- following the store -------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class ChromaIndex:
             return self._rebuild(wanted, revision)
         if mark["content"] == wanted.fingerprint:
             return self._probe(wanted)
-        held = self._held()
+        held = self._digests()
         stale = [id for id, digest in held.items() if wanted.digests.get(id) != digest]
         fresh = [id for id, digest in wanted.digests.items() if held.get(id) != digest]
         removed = mark["removed"] + len(stale)
@@ -173,7 +174,7 @@ class ChromaIndex:
                 self._client.close()
         self._client = self._collection = None
 
-    def _held(self) -> dict[str, str]:
+    def _digests(self) -> dict[str, str]:
         held = self._collection.get(include=["metadatas"])
         return {id: str(meta["digest"]) for id, meta in zip(held["ids"], held["metadatas"], strict=True)}
 
@@ -244,19 +245,3 @@ class _Content:
 
 def _digest(namespace: str, vector: NDArray[np.float32]) -> str:
     return hashlib.blake2b(vector.tobytes() + namespace.encode(), digest_size=12).hexdigest()
-
-
-def _lock(path: Path) -> sqlite3.Connection:
-    """An exclusive hold on a file on any system, released when the process ends, however it ends."""
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        with contextlib.suppress(sqlite3.Error):
-            connection.close()
-        raise MemoryStoreError(
-            f"The vector index in {str(path.parent)!r} is in use by another process.",
-            code="memory.index_locked",
-            hint="Search goes on without it, more slowly.",
-        ) from error
-    return connection

@@ -52,11 +52,13 @@ class SearchOptions:
     smoothing: float = 0.0
     #: Up to this many vectors the nearest are found exactly, in memory; beyond it by Chroma's HNSW.
     exact_limit: int = 20_000
-    #: *In memory* needs the best cosine and the best fused z to reach these …
-    found_cosine: float = 0.40
-    found_score: float = 2.0
-    #: … or, without an embedder, this part of the question's idf within one chunk.
-    found_coverage: float = 0.5
+    #: *In memory* needs a hit whose ``cosine + coverage_weight · coverage + score_weight · fused score``
+    #: reaches this, where coverage is the part of the question's idf that the hit covers …
+    found: float = 0.47
+    coverage_weight: float = 0.2
+    score_weight: float = 0.01
+    #: … or, without an embedder, a hit whose coverage alone reaches this.
+    found_coverage: float = 0.35
 
     def __post_init__(self) -> None:
         if self.depth < 1 or self.sample < 1:
@@ -137,19 +139,24 @@ class Searcher:
         if not hits:
             return False, "nothing stored matches the question"
         options = self._options
-        cosines = [hit.vector_score for hit in hits if hit.vector_score is not None]
-        if cosines:
-            cosine, score = max(cosines), max(hit.score for hit in hits)
-            found = cosine >= options.found_cosine and score >= options.found_score
-            return found, (
-                f"best cosine {cosine:.2f} (needs {options.found_cosine:.2f}), "
-                f"best score {score:.1f} deviations above the store (needs {options.found_score:.1f})"
-            )
         with self._lock:
             self._follow()
-            coverage = max(self._keyword.coverage(query, hit.chunk) for hit in hits)
-        return coverage >= options.found_coverage, (
-            f"the best passage covers {coverage:.0%} of the question's words by weight "
+            coverages = [self._keyword.coverage(query, hit.chunk) for hit in hits]
+        evidence = [
+            (
+                hit.vector_score + options.coverage_weight * coverage + options.score_weight * hit.score,
+                f"cosine {hit.vector_score:.2f}, {coverage:.0%} of the question's words by weight, "
+                f"{hit.score:.1f} deviations above the store",
+            )
+            for hit, coverage in zip(hits, coverages, strict=True)
+            if hit.vector_score is not None
+        ]
+        if evidence:
+            best, figures = max(evidence)
+            return best >= options.found, f"{best:.2f} of the {options.found:.2f} needed: {figures}"
+        best = max(coverages)
+        return best >= options.found_coverage, (
+            f"the best passage has {best:.0%} of the question's words by weight "
             f"(needs {options.found_coverage:.0%}; keyword search only)"
         )
 

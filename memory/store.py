@@ -157,7 +157,14 @@ class MemoryStore:
                 " WHERE ?1 IS NULL OR d.namespace = ?1 GROUP BY d.key ORDER BY d.namespace, d.id",
                 (namespace,),
             ).fetchall()
-        return [DocumentInfo(*row, datetime.fromisoformat(at), json.loads(more)) for *row, at, more in rows]
+        return [
+            DocumentInfo(
+                *(identity, source, title, owner, characters, chunks, sha256),
+                added_at=datetime.fromisoformat(at),
+                metadata=json.loads(metadata),
+            )
+            for identity, source, title, owner, characters, chunks, sha256, at, metadata in rows
+        ]
 
     def text(self, document: str, namespace: str | None = None) -> str | None:
         """The stored text of a document; None when there is none, or when its hash does not fit."""
@@ -201,6 +208,12 @@ class MemoryStore:
                 (namespace,),
             ).fetchone()
         return Counts(documents, chunks, characters)
+
+    def has_vectors(self, embedder: str) -> bool:
+        """Whether ``embedder`` has seen anything that is stored."""
+        sql = "SELECT 1 FROM vectors v JOIN embedders e ON e.key = v.embedder WHERE e.name = ? LIMIT 1"
+        with self._reading() as run:
+            return run(sql, (embedder,)).fetchone() is not None
 
     def embedded(self, hashes: Iterable[bytes], embedder: str) -> set[bytes]:
         """Those of ``hashes`` that have a vector of ``embedder``."""

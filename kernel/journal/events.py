@@ -102,7 +102,7 @@ class FunctionStarted(Frozen):
     kind: Literal["function.started"] = "function.started"
     call_id: str
     name: str
-    #: What the function declares to do (``read``, ``write``, ``network``, ``exec``, ``spend``); None: not known.
+    #: What the function declares to do (``read``, ``write``, ``network`` …); None: not known.
     effects: tuple[str, ...] | None = None
 
 
@@ -265,7 +265,7 @@ def load_data(text: str | bytes, *, version: int) -> EventData:
         ) from exc
 
 
-def checksum(
+def checksum(  # noqa: PLR0917 - the envelope, in its order
     session: str,
     seq: int,
     at: float,

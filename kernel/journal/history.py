@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvariantError
-from ..messages import Message, TextPart, ToolCall, ToolResult
+from ..messages import Message, Part, TextPart, ToolCall, ToolResult
 from .events import (
     Event,
     EventData,
@@ -74,7 +74,7 @@ class History:
         """Go one event further.
 
         Raises:
-            InvariantError: ``journal.invariant``; the event cannot follow, and the history stands as it was.
+            InvariantError: ``journal.invariant``; it cannot follow, and the history is as it was.
         """
         rule = _RULES.get(type(data))
         if rule is not None:
@@ -224,7 +224,7 @@ def _told(item: Message | _Round) -> list[Message]:
 def _keep(message: Message, answered: dict[str, ToolResult]) -> Message:
     """``message`` with its text and, once each, the calls that are answered."""
     left = dict.fromkeys(answered)
-    parts = []
+    parts: list[Part] = []
     for part in message.parts:
         if isinstance(part, TextPart):
             if part.text:
