@@ -26,7 +26,9 @@ _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 
 
 @click.command(cls=Command)
-@click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive quotes without a model.")
+@click.option(
+    "-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive quotes without a model."
+)
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--session", metavar="ID", help="Go on with this talk; 'last' is the one used last.")
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
@@ -39,7 +41,9 @@ def chat(screen: Screen, model: str | None, memory: str | None, session: str | N
     with asyncio.Runner() as runner, contextlib.ExitStack() as cleanup:
         stack = AsyncExitStack()
         cleanup.callback(lambda: runner.run(stack.aclose()))
-        agent = runner.run(stack.enter_async_context(open_agent(screen, model=model, memory=memory, yes=yes)))
+        agent = runner.run(
+            stack.enter_async_context(open_agent(screen, model=model, memory=memory, yes=yes))
+        )
         talk = _Talk(screen, agent)
         if session is not None:
             runner.run(talk.resume(session))
@@ -100,7 +104,9 @@ class _Talk:
         log = await _found(self.agent.kernel, session)
         self.session = log.id
         screen = self.screen
-        screen.note(screen.paint(f"session {log.id}, {len(log.messages())} messages so far", "dim", err=True))
+        screen.note(
+            screen.paint(f"session {log.id}, {len(log.messages())} messages so far", "dim", err=True)
+        )
         for message in log.messages()[-2:]:
             if message.text and message.role in ("user", "assistant"):
                 who = "you" if message.role == "user" else self.agent.name
@@ -144,5 +150,7 @@ async def _found(kernel: Kernel, session: str) -> SessionLog:
         return await kernel.journal.open(session)
     sessions = await kernel.journal.sessions(limit=1)
     if not sessions:
-        raise NotFoundError("Nothing was said yet.", code="journal.unknown_session", hint="Leave out --session.")
+        raise NotFoundError(
+            "Nothing was said yet.", code="journal.unknown_session", hint="Leave out --session."
+        )
     return await kernel.journal.open(sessions[0].id)

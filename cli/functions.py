@@ -116,9 +116,7 @@ def _default(schema: Mapping[str, Any]) -> str:
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--args", "given", metavar="JSON", help="All arguments as a JSON object; - reads stdin."
-)
+@click.option("--args", "given", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
 @click.option("-y", "--yes", is_flag=True, help="Approve the call.")
 @click.pass_obj
 def call(screen: Screen, name: str, arguments: tuple[str, ...], given: str | None, yes: bool) -> None:

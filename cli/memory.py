@@ -11,10 +11,11 @@ import click
 
 from ..kernel.errors import UsageError, not_found
 from ..memory.ingest import AddReport
+from ..memory.memory import MemoryInfo
 from ..memory.records import Hit
 from .commands import Group, text_or_stdin
 from .screen import Screen, table
-from .workspace import NOTHING_STORED, memory_path, open_memory
+from .workspace import memory_path, open_memory
 
 _where = click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 
@@ -35,7 +36,9 @@ def add(screen: Screen, paths: tuple[str, ...], name: str | None, memory: str | 
     Adding a folder again changes only what changed in it, and removes what is gone from it.
     """
     if "-" in paths and (len(paths) > 1 or not name):
-        raise UsageError("Text from stdin needs an id.", code="memory.id", hint="Write: memory add - --id notes.")
+        raise UsageError(
+            "Text from stdin needs an id.", code="memory.id", hint="Write: memory add - --id notes."
+        )
     report = asyncio.run(_add(screen, paths, name, memory))
     screen.result({**asdict(report), "memory": str(memory_path(screen, memory))}, _report(report))
     for skipped in report.skipped:
@@ -75,7 +78,9 @@ def _report(report: AddReport) -> str:
 def embedder_words(name: str | None) -> str:
     """Which embedder is at work, and that it is a local one."""
     if name is None:
-        return "embedder: none, so words are searched and meaning is not (pip install 'kernloom[rag,minilm]')"
+        return (
+            "embedder: none, so words are searched and meaning is not (pip install 'kernloom[rag,minilm]')"
+        )
     return f"embedder: {name}, on this machine; nothing left it"
 
 
@@ -121,3 +126,58 @@ def _hit_data(hit: Hit) -> dict[str, Any]:
         "keyword": {"rank": hit.keyword_rank, "score": hit.keyword_score},
         "vector": {"rank": hit.vector_rank, "score": hit.vector_score},
     }
+
+
+@memory.command("list")
+@_where
+@click.pass_obj
+def list_documents(screen: Screen, memory: str | None) -> None:
+    """What is in memory."""
+    asyncio.run(_list(screen, memory))
+
+
+async def _list(screen: Screen, chosen: str | None) -> None:
+    path = memory_path(screen, chosen)
+    if not path.exists():
+        screen.result({"documents": [], "memory": str(path)})
+        screen.note(f"Memory is empty ({path}). To fill it: kernloom memory add docs/")
+        return
+    async with open_memory(screen, chosen) as store:
+        documents, info = await store.list(), store.info()
+    rows = [[d.id, f"{d.chunks} chunks", f"{d.characters} characters", d.title] for d in documents]
+    data = {
+        "documents": [asdict(d) for d in documents],
+        "chunks": info.chunks,
+        "embedded": info.embedded,
+        "embedder": info.embedder,
+        "memory": str(path),
+    }
+    screen.result(data, table(rows) or None)
+    screen.note(f"\n{info.documents} documents, {info.chunks} chunks in {path}\n{_embedded(info)}")
+
+
+def _embedded(info: MemoryInfo) -> str:
+    if info.embedder is None or info.embedded == info.chunks:
+        return embedder_words(info.embedder)
+    return f"embedder: {info.embedder}; {info.embedded} of {info.chunks} chunks embedded so far"
+
+
+@memory.command()
+@click.argument("documents", nargs=-1, required=True, metavar="ID...")
+@_where
+@click.pass_obj
+def rm(screen: Screen, documents: tuple[str, ...], memory: str | None) -> None:
+    """Forget documents by id or path, or all of a folder. The files themselves stay."""
+    asyncio.run(_rm(screen, documents, memory))
+
+
+async def _rm(screen: Screen, names: tuple[str, ...], chosen: str | None) -> None:
+    removed = 0
+    async with open_memory(screen, chosen, existing=True) as store:
+        for name in names:
+            count = await store.remove(name)
+            if not count:
+                known = [document.id for document in await store.list()]
+                raise not_found("document", name, known, code="memory.not_found")
+            removed += count
+    screen.result({"removed": removed}, f"Forgot {removed} document{'' if removed == 1 else 's'}.")
