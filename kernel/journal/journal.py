@@ -22,9 +22,10 @@ from .events import (
     MessageAdded,
     RunStarted,
 )
-from .history import History, messages
+from .history import History
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
@@ -179,6 +180,7 @@ class SessionLog:
         self._clock = clock
         self._head = head
         self._history = History()
+        self._transcript = Transcript()
         #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
         self.events: list[Event] = []
         self._lock = asyncio.Lock()
@@ -206,8 +208,8 @@ class SessionLog:
         return self._history
 
     def messages(self) -> list[Message]:
-        """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
-        return messages(self.events)
+        """What a model is sent of this session (see :class:`~kernloom.kernel.journal.transcript.Transcript`)."""
+        return self._transcript.messages()
 
     async def append(
         self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
@@ -240,6 +242,8 @@ class SessionLog:
                     self._history = History(event.data for event in self.events)
                 raise
             self.events.extend(events)
+            for event in events:
+                self._transcript.apply(event.data)
             return events
 
     async def refresh(self) -> list[Event]:
@@ -282,6 +286,7 @@ class SessionLog:
             self._history.apply(event.data)
         except InvariantError as exc:
             raise corrupt(self.id, expected, exc.message) from exc
+        self._transcript.apply(event.data)
         self.events.append(event)
 
     def _turn(self) -> asyncio.Lock:
