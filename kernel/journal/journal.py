@@ -10,18 +10,14 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
-from .events import (
-    Event,
-    EventData,
-    MessageAdded,
-    RunStarted,
-)
+from .events import Event, EventData, MessageAdded, RunStarted
 from .history import History
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
@@ -30,7 +26,7 @@ from .transcript import Transcript
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
 
-RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled"]
+RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled", "damaged"]
 
 _RUN_STATUS: dict[str, RunStatus] = {
     "run.started": "unfinished",
@@ -55,6 +51,7 @@ class SessionInfo:
     #: Who ran last: an agent's or a plan's name; empty if nobody ran.
     agent: str
     #: How the last run ended. ``unfinished``: it is still running, or died without a word.
+    #: ``damaged``: what the list needed of it could not be read.
     status: RunStatus
     #: ``(session, seq)`` that opened it, for a child session.
     parent: tuple[str, int] | None = None
@@ -150,20 +147,31 @@ class Journal:
         raise not_found("session", wanted, [head.id for head in known], code="journal.unknown_session")
 
     async def _describe(self, head: SessionHead) -> SessionInfo:
-        read = self._store.read
-        said = await read(head.id, kinds={"message"}, limit=3)
-        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
-        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
-        started = unpack(head, ran[0]).data if ran else None
+        title, agent = "", ""
+        status: RunStatus = "damaged"
+        with suppress(JournalError):  # one damaged session must not hide the others
+            title, agent, status = await self._summary(head)
         return SessionInfo(
             id=head.id,
             created=head.created,
             updated=head.updated,
             events=head.seq,
-            title=_title(unpack(head, row).data for row in said),
-            agent=started.name if isinstance(started, RunStarted) else "",
-            status=_RUN_STATUS[ended[0].kind] if ended else "none",
+            title=title,
+            agent=agent,
+            status=status,
             parent=head.parent,
+        )
+
+    async def _summary(self, head: SessionHead) -> tuple[str, str, RunStatus]:
+        read = self._store.read
+        said = await read(head.id, kinds={"message"}, limit=3)
+        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
+        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        started = unpack(head, ran[0]).data if ran else None
+        return (
+            _title(unpack(head, row).data for row in said),
+            started.name if isinstance(started, RunStarted) else "",
+            _RUN_STATUS[ended[0].kind] if ended else "none",
         )
 
 
@@ -208,7 +216,7 @@ class SessionLog:
         return self._history
 
     def messages(self) -> list[Message]:
-        """What a model is sent of this session (see :class:`~kernloom.kernel.journal.transcript.Transcript`)."""
+        """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
         return self._transcript.messages()
 
     async def append(

@@ -1,4 +1,4 @@
-"""Events as text and back: what stands in a store, and what makes sure that it is read as it was written."""
+"""Events as text and back: what stands in a store, and how it is made sure to be what was written."""
 
 from __future__ import annotations
 
