@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..kernel.agents.reply import Reply
+from ..kernel.agents.reply import Reply, StreamItem
+from ..kernel.journal import Event
+from ..kernel.journal import events as kinds
 from ..kernel.messages import Citation, Grounding, Passage
 from .screen import Screen, table
 
@@ -71,3 +73,17 @@ def _ranks(passage: Passage | None) -> list[str]:
 
 def _mark(screen: Screen, citation: Citation) -> str:
     return "" if citation.verified else screen.paint("not verified", "bad")
+
+
+def going_on(item: StreamItem) -> str | None:
+    """What a piece of a stream means to somebody who waits."""
+    if not isinstance(item, Event):
+        return None
+    match item.data:
+        case kinds.Retrieval(grounding=grounding):
+            return f"found {len(grounding.passages)} passages, writing …"
+        case kinds.ModelRequested(model=model):
+            return f"{model} is writing …"
+        case kinds.FunctionStarted(name=name):
+            return f"calling {name} …"
+    return None

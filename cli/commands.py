@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -113,4 +114,4 @@ def text_or_stdin(value: str) -> str:
     """``-`` stands for what comes in on stdin."""
     if value != "-":
         return value
-    return click.get_text_stream("stdin").read().strip()
+    return sys.stdin.read().strip()

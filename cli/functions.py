@@ -14,7 +14,8 @@ from ..kernel import invocation
 from ..kernel.errors import ApprovalRequired, KernloomError, ModelRetry, UsageError
 from ..kernel.functions import Function, as_json
 from ..kernel.journal.events import FunctionRequested, RunFailed, RunFinished, RunStarted
-from ..kernel.kernel import Kernel, as_call
+from ..kernel.kernel import Kernel
+from ..kernel.messages import ToolCall
 from .commands import Command, text_or_stdin
 from .screen import Screen, table
 from .workspace import open_journal, open_kernel
@@ -94,6 +95,12 @@ def _page(screen: Screen, function: Function) -> str:
     return "\n".join(lines)
 
 
+def example(function: Function) -> str:
+    """The command that calls it, with its required arguments."""
+    words = [f"{name}=…" for name in function.parameters.get("required", ())]
+    return " ".join(["kernloom call", function.name, *words])
+
+
 def _type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
@@ -109,9 +116,7 @@ def _default(schema: Mapping[str, Any]) -> str:
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--args", "given", metavar="JSON", help="All arguments as one JSON object; - reads it from stdin."
-)
+@click.option("--args", "given", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
 @click.option("-y", "--yes", is_flag=True, help="Approve the call.")
 @click.pass_obj
 def call(screen: Screen, name: str, arguments: tuple[str, ...], given: str | None, yes: bool) -> None:
@@ -149,7 +154,8 @@ async def _recorded(screen: Screen, kernel: Kernel, function: Function, argument
     async with open_journal(screen) as journal:
         log = await journal.create()
         context = kernel.context(actor="person", origin="person", log=log, run=log.id)
-        asked = as_call(function.name, arguments, call_id=f"call-{log.id}")
+        text = json.dumps(arguments, ensure_ascii=False)
+        asked = ToolCall(id=f"call-{log.id}", name=function.name, arguments=text)
         started = RunStarted(name=function.name, what="function", input=as_json(arguments))
         await log.append(started, FunctionRequested(call=asked), actor="person", run=log.id)
         try:
@@ -179,8 +185,7 @@ def parsed(function: Function, words: Sequence[str], given: str | None) -> dict[
             raise UsageError(
                 f"{word!r} is no KEY=VALUE.",
                 code="call.argument",
-                hint=f"{called(function)} is called as: kernloom call {function.name} "
-                + " ".join(f"{name}=…" for name in function.parameters.get("required", ())),
+                hint=f"It is called so: {example(function)}.",
             )
         arguments[key] = _value(text_or_stdin(text), parameters.get(key, {}))
     return arguments

@@ -109,45 +109,50 @@ def _raw(screen: Screen, event: Event) -> tuple[str, str]:
     return f"{event.seq:>4} {event.kind}", f"{event.actor}  {json.dumps(data, ensure_ascii=False)}"
 
 
-def _told(screen: Screen, event: Event) -> tuple[str, str] | None:
+_Line = tuple[str, str]
+_FAILURES = (kinds.FunctionFailedEvent, kinds.FunctionInDoubtEvent, kinds.ModelFailed, kinds.RunFailed)
+
+
+def _told(screen: Screen, event: Event) -> _Line | None:
     """The events that matter to somebody who reads what happened."""
-    data = event.data
-    who = screen.paint(event.actor, "strong")
+    data, who = event.data, screen.paint(event.actor, "strong")
+    if isinstance(data, _FAILURES):
+        return screen.paint(event.actor, "bad"), _failure(data)
     match data:
         case kinds.MessageAdded():
             return screen.paint(data.message.name or data.message.role, "strong"), data.message.text
         case kinds.ModelAnswered():
-            calls = [f"calls {call.name} {call.arguments}" for call in data.message.tool_calls]
-            text = data.message.text + (" … (stopped)" if data.partial else "")
-            return who, "\n".join(filter(None, [text, *calls]))
+            return who, _answer(data)
         case kinds.Retrieval():
             return who, _retrieved(data.grounding)
         case kinds.RunStarted() if data.what != "agent":
             return who, f"runs {data.what} {data.name} with {_short(data.input)}"
-        case kinds.RunFinished() if data.output is not None and event.actor == "person":
-            return who, f"got {_short(data.output)}"
         case kinds.FunctionFinished():
             return screen.paint(event.actor, "good"), _short(data.result.content)
-        case (
-            kinds.FunctionFailedEvent()
-            | kinds.FunctionInDoubtEvent()
-            | kinds.ModelFailed()
-            | kinds.RunFailed()
-        ):
-            return screen.paint(event.actor, "bad"), _failure(data)
         case kinds.RunCancelled():
             return screen.paint(event.actor, "warn"), "stopped"
         case kinds.QuestionAsked():
-            return who, f"asks: {data.text}?"
+            return who, f"asks for {data.about}: {data.text}"
         case kinds.QuestionAnswered():
             return screen.paint(data.by, "strong"), data.answer
-        case kinds.StepFinished():
-            return who, f"step {data.step}: {_short(data.result)}"
-        case kinds.StepFailed():
-            return screen.paint(event.actor, "bad"), f"step {data.step} failed: {data.error}"
-        case kinds.StepSkipped():
-            return who, f"step {data.step} skipped: {data.reason}"
+    return _step(screen, event)
+
+
+def _step(screen: Screen, event: Event) -> _Line | None:
+    match event.data:
+        case kinds.StepFinished(step=step, result=result):
+            return screen.paint(step, "good"), _short(result)
+        case kinds.StepFailed(step=step, error=error):
+            return screen.paint(step, "bad"), f"failed: {error}"
+        case kinds.StepSkipped(step=step, reason=reason):
+            return step, f"skipped: {reason}"
     return None
+
+
+def _answer(data: kinds.ModelAnswered) -> str:
+    calls = [f"calls {call.name} {call.arguments}" for call in data.message.tool_calls]
+    text = data.message.text + (" … (stopped)" if data.partial else "")
+    return "\n".join(filter(None, [text, *calls]))
 
 
 def _failure(
