@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ..kernel.errors import MissingExtraError, UsageError
 from .chunking import chunk_document
 from .embedding import embedding_text
 from .loaders import Found, Skipped, UnreadableFileError, parse, read_bytes, walk
+from .places import Shelf
 from .records import Document, Embedder
 from .store import Entry, MemoryStore, Stored
 
@@ -301,10 +301,10 @@ class _StoppedError(Exception):
 
 
 class _Known:
-    """What one namespace holds, by file and by id. Paths are real and absolute here; see `_Shelf`."""
+    """What one namespace holds, by file and by id. Paths are real and absolute here; see `Shelf`."""
 
     def __init__(self, store: MemoryStore, namespace: str) -> None:
-        self.shelf = _Shelf(store.path)
+        self.shelf = Shelf(store.path)
         rows = store.stored(namespace)
         self.by_path = {self.shelf.path(row.origin): row for row in rows if row.origin is not None}
         self._ids = {row.id for row in rows}
@@ -335,24 +335,6 @@ class _Known:
         """The outer of ``root`` and the folder the document was added through before."""
         before = self.shelf.path(row.root) if row is not None and row.root is not None else root
         return self.shelf.place(before if root.is_relative_to(before) else root)
-
-
-class _Shelf:
-    """How paths are stored: below the memory's own folder (or the project of its ``.kernloom`` folder)
-    relative to it, so that both can be moved or cloned together; elsewhere absolute."""
-
-    def __init__(self, memory: Path | None) -> None:
-        self._home = memory.resolve().parent if memory is not None else Path.cwd()
-        self._within = self._home.parent if self._home.name == ".kernloom" else self._home
-        self._relative = memory is not None
-
-    def place(self, path: Path) -> str:
-        if self._relative and path.is_relative_to(self._within):
-            return Path(os.path.relpath(path, self._home)).as_posix()
-        return path.as_posix()
-
-    def path(self, place: str) -> Path:
-        return Path(os.path.normpath(self._home / place))
 
 
 def _refuse_ids_of_files(documents: Sequence[Document], known: Mapping[tuple[str, str], Stored]) -> None:

@@ -93,7 +93,9 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
             raw = stream.read(max_bytes + 1)
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or str(exc)
-        raise UnreadableFileError(f"cannot be read: {why}", gone=isinstance(exc, FileNotFoundError)) from exc
+        raise UnreadableFileError(
+            f"cannot be read: {why}", gone=isinstance(exc, FileNotFoundError)
+        ) from exc
     if len(raw) > max_bytes:
         raise UnreadableFileError(f"larger than {max_bytes / 2**20:.0f} MiB")
     return raw
@@ -217,7 +219,9 @@ def _read_pdf(raw: bytes) -> Loaded:
     except UnreadableFileError:
         raise
     except DependencyError as exc:
-        raise UnreadableFileError("encrypted; reading it needs the package 'cryptography'", gone=False) from exc
+        raise UnreadableFileError(
+            "encrypted; reading it needs the package 'cryptography'", gone=False
+        ) from exc
     except Exception as exc:
         # pypdf documents that broken files cause exceptions of any type.
         raise UnreadableFileError(f"not a readable PDF: {type(exc).__name__}: {exc}") from exc

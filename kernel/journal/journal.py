@@ -9,27 +9,28 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
-from .events import (
-    Event,
-    EventData,
-    MessageAdded,
-    RunStarted,
-)
-from .history import History, messages
+from .events import Event, EventData, MessageAdded, RunStarted
+from .history import History
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript
+
+#: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
+_KEPT = 64
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
 
-RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled"]
+RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled", "damaged"]
 
 _RUN_STATUS: dict[str, RunStatus] = {
     "run.started": "unfinished",
@@ -54,6 +55,7 @@ class SessionInfo:
     #: Who ran last: an agent's or a plan's name; empty if nobody ran.
     agent: str
     #: How the last run ended. ``unfinished``: it is still running, or died without a word.
+    #: ``damaged``: what the list needed of it could not be read.
     status: RunStatus
     #: ``(session, seq)`` that opened it, for a child session.
     parent: tuple[str, int] | None = None
@@ -81,6 +83,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._new_id = new_id or (lambda: new_session_id(clock()))
+        self._open: OrderedDict[str, SessionLog] = OrderedDict()
 
     def new_id(self) -> str:
         """A fresh id that sorts by time, for a session or a run."""
@@ -91,17 +94,30 @@ class Journal:
 
         It is in the store from its first event on.
         """
-        return SessionLog(self._store, SessionHead(self._new_id(), 0, 0.0, 0.0, parent), clock=self._clock)
+        head = SessionHead(self._new_id(), 0, 0.0, 0.0, parent)
+        return self._keep(SessionLog(self._store, head, clock=self._clock))
 
     async def open(self, session: str) -> SessionLog:
         """The session of that id, or the one whose id starts so, with all its events.
 
+        Opened twice in one process it is the same object, brought up to date.
+
         Raises:
-            NotFoundError: ``journal.unknown_session``, or ``journal.ambiguous_session`` if several start so.
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several start so.
             JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
         """
-        log = SessionLog(self._store, await self._find(session), clock=self._clock)
+        log = self._open.get(session)
+        if log is None or not log.seq:
+            head = await self._find(session)
+            log = self._open.get(head.id) or SessionLog(self._store, head, clock=self._clock)
         await log.refresh()
+        return self._keep(log)
+
+    def _keep(self, log: SessionLog) -> SessionLog:
+        self._open[log.id] = log
+        self._open.move_to_end(log.id)
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)
         return log
 
     async def sessions(
@@ -149,20 +165,31 @@ class Journal:
         raise not_found("session", wanted, [head.id for head in known], code="journal.unknown_session")
 
     async def _describe(self, head: SessionHead) -> SessionInfo:
-        read = self._store.read
-        said = await read(head.id, kinds={"message"}, limit=3)
-        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
-        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
-        started = unpack(head, ran[0]).data if ran else None
+        title, agent = "", ""
+        status: RunStatus = "damaged"
+        with suppress(JournalError):  # one damaged session must not hide the others
+            title, agent, status = await self._summary(head)
         return SessionInfo(
             id=head.id,
             created=head.created,
             updated=head.updated,
             events=head.seq,
-            title=_title(unpack(head, row).data for row in said),
-            agent=started.name if isinstance(started, RunStarted) else "",
-            status=_RUN_STATUS[ended[0].kind] if ended else "none",
+            title=title,
+            agent=agent,
+            status=status,
             parent=head.parent,
+        )
+
+    async def _summary(self, head: SessionHead) -> tuple[str, str, RunStatus]:
+        read = self._store.read
+        said = await read(head.id, kinds={"message"}, limit=3)
+        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
+        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        started = unpack(head, ran[0]).data if ran else None
+        return (
+            _title(unpack(head, row).data for row in said),
+            started.name if isinstance(started, RunStarted) else "",
+            _RUN_STATUS[ended[0].kind] if ended else "none",
         )
 
 
@@ -179,11 +206,13 @@ class SessionLog:
         self._clock = clock
         self._head = head
         self._history = History()
+        self._transcript = Transcript()
         #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
         self.events: list[Event] = []
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsure = False
+        self._holder: str | None = None
 
     @property
     def id(self) -> str:
@@ -206,8 +235,27 @@ class SessionLog:
         return self._history
 
     def messages(self) -> list[Message]:
-        """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
-        return messages(self.events)
+        """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
+        return self._transcript.messages()
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[None]:
+        """Hold the session for one run: two at once in one process would answer each other's calls.
+
+        Raises:
+            JournalError: ``journal.busy``, another run is at work in it.
+        """
+        if self._holder is not None:
+            raise JournalError(
+                f"Session {self.id!r} is in the middle of run {self._holder!r}.",
+                code="journal.busy",
+                hint="Wait until that run is over, or start another session.",
+            )
+        self._holder = run
+        try:
+            yield
+        finally:
+            self._holder = None
 
     async def append(
         self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
@@ -240,6 +288,8 @@ class SessionLog:
                     self._history = History(event.data for event in self.events)
                 raise
             self.events.extend(events)
+            for event in events:
+                self._transcript.apply(event.data)
             return events
 
     async def refresh(self) -> list[Event]:
@@ -282,6 +332,7 @@ class SessionLog:
             self._history.apply(event.data)
         except InvariantError as exc:
             raise corrupt(self.id, expected, exc.message) from exc
+        self._transcript.apply(event.data)
         self.events.append(event)
 
     def _turn(self) -> asyncio.Lock:

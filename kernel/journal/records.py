@@ -1,4 +1,4 @@
-"""Events as text and back: what stands in a store, and what makes sure that it is read as it was written."""
+"""Events as text and back: what stands in a store, and how it is made sure to be what was written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FREE: dict[type, str] = {
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def pack(  # noqa: PLR0917 - called for every event
+def pack(
     head: SessionHead, seq: int, at: float, actor: str, run: str | None, data: EventData
 ) -> tuple[Event, StoredEvent]:
     """The event as kept in memory and as stored: equal to what will be read back, and sharing nothing."""
