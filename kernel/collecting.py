@@ -60,7 +60,9 @@ def _marked(plugin: object) -> list[object]:
     marked = []
     for name in names:
         member = inspect.getattr_static(owner, name)
-        member = getattr(member, "__func__", member)  # staticmethod and classmethod carry the function inside
+        member = getattr(
+            member, "__func__", member
+        )  # staticmethod and classmethod carry the function inside
         if isinstance(plugin, ModuleType) and getattr(member, "__module__", None) != plugin.__name__:
             continue  # imported into the module, offered by whoever wrote it
         if options_of(member) is not None and not name.startswith("__"):

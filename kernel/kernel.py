@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -12,7 +11,6 @@ from . import invocation
 from .collecting import functions_of, plugin_name
 from .errors import PluginError, UsageError, not_found
 from .functions import Context, Function
-from .messages import ToolCall, ToolResult
 from .policy import Approver, Policy
 from .protocols import RunnablePlan
 from .sync import run_sync
@@ -34,7 +32,7 @@ class Kernel:
     Args:
         allow: names of installed plugins this program trusts, in place of the project's lock file.
         config: settings; the project's ``kernloom.toml``, the user's, and the environment by default.
-        policy: what may happen without asking; by default reading may, changing the world asks.
+        policy: what may happen without asking; the configured one by default: reading may, the rest asks.
         approve: asked when the policy says *ask*; without it such a call raises ``ApprovalRequired``.
         journal: where conversations are kept; in memory by default.
         deps: your application's own object, handed to functions in their ``Context``.
@@ -56,7 +54,7 @@ class Kernel:
         journal: Journal | None = None,
         deps: Any = None,
     ) -> None:
-        self.policy = policy or Policy()
+        self._policy = policy
         self.approve = approve
         self.deps = deps
         self._allow = None if allow is None else frozenset(allow)
@@ -65,6 +63,7 @@ class Kernel:
         self._registry: PluginRegistry | None = None
         self._functions: dict[str, Function] = {}
         self._owners: dict[str, str] = {}
+        self._installed: set[str] = set()
         self._models: dict[str, ChatModel] = {}
 
     @property
@@ -75,6 +74,13 @@ class Kernel:
 
             self._config = Config.load()
         return self._config
+
+    @property
+    def policy(self) -> Policy:
+        """What may happen without asking."""
+        if self._policy is None:
+            self._policy = self.config.policy()
+        return self._policy
 
     @property
     def journal(self) -> Journal:
@@ -158,23 +164,35 @@ class Kernel:
         return self._functions[name]
 
     def functions(self, *names: str) -> list[Function]:
-        """Functions by name or by plugin (``"math"`` or ``"math.*"``); all that can be loaded if none are named.
+        """Functions by plugin or by name: ``"math"``, ``"math.*"``, ``"units.convert"``.
 
-        A plugin that cannot be loaded is left out when nobody named it; its record says why.
+        Without names: what was added in code, and what allowed third-party plugins offer; ``"*"`` adds
+        kernloom's own plugins. A plugin that nobody named and that cannot be loaded is left out; its
+        record says why.
+
+        Raises:
+            NotFoundError: ``function.not_found`` for a name nobody offers.
+            PluginError: a plugin that was named cannot be loaded.
         """
-        if not names:
-            for record in self.plugins.records():
-                if record.status == "ok" and record.provides_functions:
-                    try:
-                        self._load(record.name)
-                    except PluginError:
-                        continue  # recorded against the plugin; the others go on
-            return [self._functions[name] for name in sorted(self._functions)]
         chosen: dict[str, Function] = {}
-        for name in names:
-            for function in self._named(name):
+        for name in names or ("",):
+            for function in self._named(name) if name.strip("*") else self._offered(own=name == "*"):
                 chosen[function.name] = function
         return list(chosen.values())
+
+    def _offered(self, *, own: bool) -> list[Function]:
+        wanted = {record.name: record for record in self.plugins.records() if own or not record.own}
+        for record in wanted.values():
+            if record.status == "ok" and record.provides_functions:
+                try:
+                    self._load(record.name)
+                except PluginError:
+                    continue  # recorded against the plugin; the others go on
+        return [
+            function
+            for name, function in sorted(self._functions.items())
+            if name not in self._installed or name.partition(".")[0] in wanted
+        ]
 
     def _named(self, name: str) -> list[Function]:
         plugin = name.removesuffix(".*")
@@ -198,7 +216,8 @@ class Kernel:
         instance = self.plugins.load(plugin)
         if not known:
             try:
-                self._add(functions_of(instance, name=plugin), owner=self.plugins.owner(plugin))
+                added = self._add(functions_of(instance, name=plugin), owner=self.plugins.owner(plugin))
+                self._installed.update(function.name for function in added)
             except PluginError as exc:
                 self.plugins.fail(plugin, where="functions", error=exc)
                 raise
@@ -222,15 +241,6 @@ class Kernel:
         found = self.function(function) if isinstance(function, str) else function
         return await invocation.invoke(found, arguments, context)
 
-    async def call(self, call: ToolCall, context: Context) -> ToolResult:
-        """Serve a model's or a plan's call: one outcome, recorded, errors in words the model can act on.
-
-        Raises:
-            ApprovalRequired: the policy asks and there is nobody to ask.
-            LimitReached: a limit stopped it.
-        """
-        return await invocation.serve(call, context)
-
     def context(self, **fields: Any) -> Context:
         """A context for calls made by this program."""
         return Context(kernel=self, **{"deps": self.deps, **fields})
@@ -247,7 +257,7 @@ class Kernel:
             NotFoundError: ``model.not_found`` when no plugin provides it.
         """
         if name not in self._models:
-            provider, _, rest = name.partition(":")
+            provider = name.partition(":")[0]
             plugin = self.plugins.provider("models", provider)
             if plugin is None:
                 known = {*self._models, *(f"{p}:…" for p in self.plugins.provided("models"))}
@@ -269,7 +279,7 @@ class Kernel:
         models, self._models = list(self._models.values()), {}
         await asyncio.gather(*(model.aclose() for model in models))
         if self._journal is not None:
-            await self._journal.aclose()
+            await self._journal.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,8 +288,3 @@ class Kernel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def as_call(name: str, arguments: Mapping[str, Any], *, call_id: str) -> ToolCall:
-    """A call made by a plan or a person, in the form a model's calls have."""
-    return ToolCall(id=call_id, name=name, arguments=json.dumps(arguments, ensure_ascii=False, default=str))

@@ -9,13 +9,13 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from .errors import ModelRetry, UsageError
 
@@ -109,7 +109,11 @@ class Signature:
     def _parameters(self) -> dict[str, inspect.Parameter]:
         found = {}
         for name, parameter in inspect.signature(self._call).parameters.items():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            if parameter.kind in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+                parameter.POSITIONAL_ONLY,
+            ):
                 raise UsageError(
                     f"Parameter {str(parameter)!r} of {self._call.__qualname__} cannot be given by name.",
                     code="function.signature",
@@ -160,7 +164,9 @@ def parameter_descriptions(doc: str) -> dict[str, str]:
     """``{parameter: description}`` from a Google, NumPy, Sphinx or Epydoc docstring."""
     if not doc:
         return {}
-    return {p.arg_name: " ".join(p.description.split()) for p in _parse_docstring(doc).params if p.description}
+    return {
+        p.arg_name: " ".join(p.description.split()) for p in _parse_docstring(doc).params if p.description
+    }
 
 
 def tidy(schema: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +191,7 @@ def _parse_docstring(doc: str) -> Any:
     try:
         return docstring_parser.parse(doc)
     except docstring_parser.ParseError:
-        return docstring_parser.parse(doc.split("\n\n")[0])
+        return docstring_parser.parse(doc.split("\n\n", maxsplit=1)[0])
 
 
 def _described(hint: Any, description: str | None) -> Any:
@@ -207,7 +213,7 @@ def _parse_stringified(arguments: Mapping[str, Any], problems: list[ErrorDetails
     for problem in problems:
         name = problem["loc"][0] if problem["loc"] else None
         value = mended.get(name) if isinstance(name, str) else None
-        if isinstance(name, str) and isinstance(value, str) and value[:1] in "[{\"0123456789-tfn":
+        if isinstance(name, str) and isinstance(value, str) and value[:1] in '[{"0123456789-tfn':
             try:
                 mended[name] = json.loads(value)
             except (ValueError, RecursionError):
