@@ -55,10 +55,9 @@ def _codes_raised() -> set[str]:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             value: ast.expr | None = None
-            if isinstance(node, ast.keyword) and node.arg == "code":
-                value = node.value
-            elif isinstance(node, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == "code" for t in node.targets
+            if (isinstance(node, ast.keyword) and node.arg == "code") or (
+                isinstance(node, ast.Assign)
+                and any(isinstance(t, ast.Name) and t.id == "code" for t in node.targets)
             ):
                 value = node.value
             if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
