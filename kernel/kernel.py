@@ -272,7 +272,7 @@ class Kernel:
         models, self._models = list(self._models.values()), {}
         await asyncio.gather(*(model.aclose() for model in models))
         if self._journal is not None:
-            await self._journal.aclose()
+            await self._journal.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -50,7 +50,7 @@ def writer_lock(
     """Hold the lock file ``path`` (made when missing, never deleted) while the block runs.
 
     Raises:
-        MemoryStoreError: ``memory.locked``, naming the holder's pid, when it is not free in ``wait`` seconds.
+        MemoryStoreError: ``memory.locked`` with the holder's pid, when it is not free in ``wait`` s.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

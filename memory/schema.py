@@ -53,11 +53,12 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_by_hash ON chunks (hash);
 CREATE TABLE embedders (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimensions INTEGER NOT NULL);
 CREATE TABLE vectors (
+    key INTEGER PRIMARY KEY,
     hash BLOB NOT NULL,
     embedder INTEGER NOT NULL REFERENCES embedders (key),
     vector BLOB NOT NULL,
-    PRIMARY KEY (hash, embedder)
-) WITHOUT ROWID;
+    UNIQUE (hash, embedder)
+);
 """
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..kernel.errors import MemoryStoreError
 from .locks import writer_lock
+from .places import Shelf
 from .records import Chunk, Document
 from .schema import database_errors, file_errors, open_database
 
@@ -157,7 +158,14 @@ class MemoryStore:
                 " WHERE ?1 IS NULL OR d.namespace = ?1 GROUP BY d.key ORDER BY d.namespace, d.id",
                 (namespace,),
             ).fetchall()
-        return [DocumentInfo(*row, datetime.fromisoformat(at), json.loads(more)) for *row, at, more in rows]
+        return [
+            DocumentInfo(
+                *(identity, source, title, owner, characters, chunks, sha256),
+                added_at=datetime.fromisoformat(at),
+                metadata=json.loads(metadata),
+            )
+            for identity, source, title, owner, characters, chunks, sha256, at, metadata in rows
+        ]
 
     def text(self, document: str, namespace: str | None = None) -> str | None:
         """The stored text of a document; None when there is none, or when its hash does not fit."""
@@ -169,13 +177,13 @@ class MemoryStore:
             ).fetchone()
         return row[0] if row and row[1] == text_hash(row[0]) else None
 
-    def text_of_chunk(self, key: int) -> tuple[str, str] | None:
+    def text_of_chunk(self, key: int, namespace: str | None = None) -> tuple[str, str] | None:
         """Id and text of the document a chunk belongs to; None as for :meth:`text`."""
         with self._reading() as run:
             row = run(
                 "SELECT d.id, d.text, d.sha256 FROM documents d JOIN chunks c ON c.document = d.key"
-                " WHERE c.key = ?",
-                (key,),
+                " WHERE c.key = ?1 AND (?2 IS NULL OR d.namespace = ?2)",
+                (key, namespace),
             ).fetchone()
         return (row[0], row[1]) if row and row[2] == text_hash(row[1]) else None
 
@@ -187,6 +195,24 @@ class MemoryStore:
                 (namespace,),
             ).fetchall()
         return [Stored(*row) for row in rows]
+
+    def matching(self, what: str, namespace: str | None = None) -> list[int]:
+        """Keys of the documents with this id or source, or in this folder, as it was given or as it is."""
+        shelf = Shelf(self.path)
+        folder = Path(what).expanduser().resolve()
+        inside = what.replace("\\", "/").rstrip("/") + "/"
+        with self._reading() as run:
+            rows = run(
+                "SELECT key, id, source, origin FROM documents WHERE ?1 IS NULL OR namespace = ?1",
+                (namespace,),
+            ).fetchall()
+        return [
+            key
+            for key, identity, source, origin in rows
+            if what in (identity, source)
+            or source.startswith(inside)
+            or (origin is not None and shelf.path(origin).is_relative_to(folder))
+        ]
 
     def counts(self, namespace: str | None = None) -> Counts:
         """Documents, chunks and characters."""
@@ -201,6 +227,23 @@ class MemoryStore:
                 (namespace,),
             ).fetchone()
         return Counts(documents, chunks, characters)
+
+    def has_vectors(self, embedder: str) -> bool:
+        """Whether ``embedder`` has seen anything that is stored."""
+        sql = "SELECT 1 FROM vectors v JOIN embedders e ON e.key = v.embedder WHERE e.name = ? LIMIT 1"
+        with self._reading() as run:
+            return run(sql, (embedder,)).fetchone() is not None
+
+    def count_embedded(self, embedder: str, namespace: str | None = None) -> int:
+        """Chunks that have a vector of ``embedder``."""
+        with self._reading() as run:
+            row = run(
+                "SELECT count(*) FROM chunks c JOIN documents d ON d.key = c.document JOIN vectors v"
+                " ON v.hash = c.hash JOIN embedders e ON e.key = v.embedder"
+                " WHERE e.name = ?1 AND (?2 IS NULL OR d.namespace = ?2)",
+                (embedder, namespace),
+            ).fetchone()
+        return int(row[0])
 
     def embedded(self, hashes: Iterable[bytes], embedder: str) -> set[bytes]:
         """Those of ``hashes`` that have a vector of ``embedder``."""

@@ -333,11 +333,11 @@ class _Run:
 
     def _with_unique_calls(self, message: Message) -> Message:
         """Some servers number calls from 0 in every answer."""
-        known = self.conversation.log.history.call_ids
+        known = self.conversation.log.history.has_seen
         taken: set[str] = set()
         parts: list[Any] = []
         for part in message.parts:
-            if isinstance(part, ToolCall) and (not part.id or part.id in known or part.id in taken):
+            if isinstance(part, ToolCall) and (not part.id or known(part.id) or part.id in taken):
                 fresh = f"{part.id or 'call'}-{self.conversation.log.seq}-{len(parts)}"
                 part = part.model_copy(update={"id": fresh})  # noqa: PLW2901
             if isinstance(part, ToolCall):

@@ -54,7 +54,7 @@ class Conversation:
     @property
     def messages(self) -> list[Message]:
         """The transcript as a model may be sent it: every call beside its result."""
-        return self.log.history.messages()
+        return self.log.messages()
 
     async def add(self, *data: EventData, actor: str, run: str | None = None) -> None:
         """Append events."""

@@ -1,0 +1,28 @@
+"""The journal: everything that happens is one event appended to one log.
+
+``events`` names what can happen, ``journal`` opens and appends, ``history`` holds the invariants,
+``stores`` is the protocol of what keeps it.
+"""
+
+from .events import Event, EventData
+from .history import History, messages
+from .journal import Journal, SessionInfo, SessionLog, new_session_id
+from .store_memory import InMemoryJournalStore
+from .store_sqlite import SqliteJournalStore
+from .stores import JournalStore, SessionHead, StoredEvent
+
+__all__ = [
+    "Event",
+    "EventData",
+    "History",
+    "InMemoryJournalStore",
+    "Journal",
+    "JournalStore",
+    "SessionHead",
+    "SessionInfo",
+    "SessionLog",
+    "SqliteJournalStore",
+    "StoredEvent",
+    "messages",
+    "new_session_id",
+]

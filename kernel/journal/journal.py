@@ -1,0 +1,397 @@
+"""The journal: sessions of events, each one log that only grows.
+
+A :class:`Journal` opens sessions in a store; a :class:`SessionLog` is one of them, read into memory and
+appended to. Nothing is written that would break the invariants of :mod:`kernloom.kernel.journal.history`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+from pydantic_core import PydanticSerializationError
+
+from ..errors import InvariantError, JournalError, NotFoundError, UsageError, not_found
+from ..messages import Message
+from .events import (
+    EVENT_VERSION,
+    Event,
+    EventData,
+    FunctionFinished,
+    MessageAdded,
+    PlanMade,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+    checksum,
+    dump_data,
+    load_data,
+)
+from .history import History, messages
+from .stores import JournalStore, SessionHead, StoredEvent
+
+#: Events read at a time: between two pages other tasks get their turn.
+_PAGE = 1000
+
+RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled"]
+
+_RUN_STATUS: dict[str, RunStatus] = {
+    "run.started": "unfinished",
+    "run.finished": "finished",
+    "run.failed": "failed",
+    "run.cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as a list shows it."""
+
+    id: str
+    #: Seconds since the epoch: its first and its last event.
+    created: float
+    updated: float
+    #: How many events it has.
+    events: int
+    #: The first line a user said, at most 80 characters; empty if nobody said anything.
+    title: str
+    #: Who ran last: an agent's or a plan's name; empty if nobody ran.
+    agent: str
+    #: How the last run ended. ``unfinished``: it is still running, or died without a word.
+    status: RunStatus
+    #: ``(session, seq)`` that opened it, for a child session.
+    parent: tuple[str, int] | None = None
+
+
+class Journal:
+    """Sessions in one store.
+
+    ::
+
+        async with Journal(SqliteJournalStore("journal.db")) as journal:
+            log = await journal.create()
+            await log.append(MessageAdded(message=user("Hello")), actor="ann")
+            again = await journal.open(log.id)
+            again.messages()
+    """
+
+    def __init__(
+        self,
+        store: JournalStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id or (lambda: new_session_id(clock()))
+
+    def new_id(self) -> str:
+        """A fresh id that sorts by time, for a session or a run."""
+        return self._new_id()
+
+    async def create(self, *, parent: tuple[str, int] | None = None) -> SessionLog:
+        """A new session, the child of event ``(session, seq)`` if ``parent`` says so.
+
+        It is in the store from its first event on.
+        """
+        return SessionLog(self._store, SessionHead(self._new_id(), 0, 0.0, 0.0, parent), clock=self._clock)
+
+    async def open(self, session: str) -> SessionLog:
+        """The session of that id, or the one whose id starts so, with all its events.
+
+        Raises:
+            NotFoundError: ``journal.unknown_session`` or, if several ids start so, ``journal.ambiguous_session``.
+            JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
+        """
+        log = SessionLog(self._store, await self._find(session), clock=self._clock)
+        await log.refresh()
+        return log
+
+    async def sessions(
+        self, *, limit: int | None = 50, children: bool = False, parent: str | None = None
+    ) -> list[SessionInfo]:
+        """The sessions, last used first; those opened by others only with ``children``, or those of ``parent``."""
+        heads = await self._store.sessions(
+            limit=limit, parent=parent, roots=not children and parent is None
+        )
+        return [await self._describe(head) for head in heads]
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+    async def __aenter__(self) -> Journal:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _find(self, session: str) -> SessionHead:
+        wanted = session.strip()
+        heads = await self._store.sessions(prefix=wanted, limit=20) if wanted else []
+        for head in heads:
+            if head.id == wanted:
+                return head
+        if len(heads) == 1:
+            return heads[0]
+        if heads:
+            names = [head.id for head in heads]
+            raise NotFoundError(
+                f"{len(names)} sessions start with {wanted!r}: {', '.join(names[:5])}.",
+                code="journal.ambiguous_session",
+                hint="Type more of the id.",
+                near=names,
+            )
+        known = await self._store.sessions(limit=500)
+        raise not_found("session", wanted, [head.id for head in known], code="journal.unknown_session")
+
+    async def _describe(self, head: SessionHead) -> SessionInfo:
+        read = self._store.read
+        said = await read(head.id, kinds={"message"}, limit=3)
+        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
+        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        started = _unpack(head, ran[0]).data if ran else None
+        return SessionInfo(
+            id=head.id,
+            created=head.created,
+            updated=head.updated,
+            events=head.seq,
+            title=_title(_unpack(head, row).data for row in said),
+            agent=started.name if isinstance(started, RunStarted) else "",
+            status=_RUN_STATUS[ended[0].kind] if ended else "none",
+            parent=head.parent,
+        )
+
+
+class SessionLog:
+    """One session: what happened, and the only way to add to it.
+
+    Several tasks may append at once; they take turns. Other processes may append as well: then
+    :meth:`append` raises ``journal.conflict``, and :meth:`refresh` reads what they wrote. Call it before
+    a run, and a conversation can be carried on from two terminals in turn.
+    """
+
+    def __init__(self, store: JournalStore, head: SessionHead, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._head = head
+        self._history = History()
+        #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
+        self.events: list[Event] = []
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsure = False
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._head.id
+
+    @property
+    def parent(self) -> tuple[str, int] | None:
+        """``(session, seq)`` that opened it, for a child session."""
+        return self._head.parent
+
+    @property
+    def seq(self) -> int:
+        """The last event's seq; 0 before the first."""
+        return len(self.events)
+
+    @property
+    def history(self) -> History:
+        """Which calls are open, and how to repair them. To be read only."""
+        return self._history
+
+    def messages(self) -> list[Message]:
+        """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
+        return messages(self.events)
+
+    async def append(
+        self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
+    ) -> list[Event]:
+        """Write ``data`` as one batch, all or nothing, and return the events they became.
+
+        When it returns they survive the death of the process; with ``durable`` also that of the machine.
+        Several at once cost less than one by one.
+
+        Raises:
+            InvariantError: ``journal.invariant``, what was to be written cannot follow.
+            UsageError: ``journal.not_json``, a value in it is no JSON.
+            JournalError: ``journal.conflict``, another process has appended; or what the store says.
+        """
+        async with self._turn():
+            if self._unsure:
+                await self._catch_up()
+            at, seq = self._clock(), len(self.events)
+            events: list[Event] = []
+            rows: list[StoredEvent] = []
+            try:
+                for seq, item in enumerate(data, start=seq + 1):
+                    event, row = _pack(self._head, seq, at, actor, run, item)
+                    self._history.apply(event.data)
+                    events.append(event)
+                    rows.append(row)
+                await self._write(rows, durable=durable)
+            except BaseException:
+                if events:
+                    self._history = History(event.data for event in self.events)
+                raise
+            self.events.extend(events)
+            return events
+
+    async def refresh(self) -> list[Event]:
+        """Read what other writers have appended, and return it."""
+        async with self._turn():
+            return await self._catch_up()
+
+    async def _write(self, rows: Sequence[StoredEvent], *, durable: bool) -> None:
+        try:
+            await self._store.append(
+                self.id, rows, expected_seq=len(self.events), parent=self.parent, durable=durable
+            )
+        except JournalError:
+            raise
+        except BaseException:
+            # Cancelled, or worse, in mid-air: whether it was written is seen by looking, next time.
+            self._unsure = True
+            raise
+
+    async def _catch_up(self) -> list[Event]:
+        before = len(self.events)
+        while True:
+            rows = await self._store.read(self.id, after=len(self.events), limit=_PAGE)
+            for row in rows:
+                self._take(row)
+            if len(rows) < _PAGE:
+                break
+            await asyncio.sleep(0)
+        if len(self.events) < self._head.seq:
+            raise _corrupt(self.id, len(self.events) + 1, f"it is missing, {self._head.seq} were written")
+        self._unsure = False
+        return self.events[before:]
+
+    def _take(self, row: StoredEvent) -> None:
+        expected = len(self.events) + 1
+        if row.seq != expected:
+            raise _corrupt(self.id, expected, f"{row.seq!r} stands in its place")
+        event = _unpack(self._head, row)
+        try:
+            self._history.apply(event.data)
+        except InvariantError as exc:
+            raise _corrupt(self.id, expected, exc.message) from exc
+        self.events.append(event)
+
+    def _turn(self) -> asyncio.Lock:
+        """One append at a time. asyncio's locks belong to a loop, a log may outlive one (``run_sync``)."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._lock = loop, asyncio.Lock()
+        return self._lock
+
+
+def new_session_id(at: float) -> str:
+    """16 characters that sort by time: milliseconds since the epoch (45 bits), then 35 random bits.
+
+    Lower-case Crockford base 32, which has no i, l, o or u to misread.
+    """
+    number = (int(at * 1000) & (1 << 45) - 1) << 35 | int.from_bytes(os.urandom(5)) >> 5
+    return "".join(_BASE32[number >> shift & 31] for shift in range(75, -1, -5))
+
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+
+#: The field of each event that may hold any JSON: there Python's values and what is read back may differ.
+_FREE: dict[type, str] = {
+    RunStarted: "input",
+    RunFinished: "output",
+    FunctionFinished: "value",
+    PlanMade: "plan",
+    StepStarted: "arguments",
+    StepFinished: "result",
+}
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def _pack(
+    head: SessionHead, seq: int, at: float, actor: str, run: str | None, data: EventData
+) -> tuple[Event, StoredEvent]:
+    """The event as kept in memory and as stored: equal to what will be read back, and sharing nothing."""
+    try:
+        text = dump_data(data)
+        free = _FREE.get(type(data))
+        if free is not None and not isinstance(getattr(data, free), (str, bool, type(None))):
+            data = load_data(text, version=EVENT_VERSION)
+    except PydanticSerializationError as exc:
+        text, data = _mended(data, exc)
+    except JournalError as exc:
+        raise _not_json(data, exc) from exc
+    mark = checksum(head.id, seq, at, actor, run, EVENT_VERSION, text, parent=head.parent)
+    event = Event(seq, head.id, at, actor, data, run, head.parent)
+    return event, StoredEvent(seq, at, actor, run, data.kind, EVENT_VERSION, mark, text)
+
+
+def _mended(data: EventData, exc: PydanticSerializationError) -> tuple[str, EventData]:
+    """Half a surrogate pair, which models do send, becomes U+FFFD; anything else is the caller's to mend."""
+    try:
+        text = json.dumps(data.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
+        if not _LONE_SURROGATES.search(text):
+            raise _not_json(data, exc) from exc
+        text = _LONE_SURROGATES.sub("\ufffd", text)
+        return text, load_data(text, version=EVENT_VERSION)
+    except (ValueError, RecursionError, JournalError) as again:
+        raise _not_json(data, again) from again
+
+
+def _not_json(data: EventData, why: Exception) -> UsageError:
+    return UsageError(
+        f"{data.kind!r} cannot be journaled, a value in it is no JSON: {why}.",
+        code="journal.not_json",
+        hint="Hand over dicts, lists, text, finite numbers, booleans and None.",
+        kind=data.kind,
+    )
+
+
+def _unpack(head: SessionHead, row: StoredEvent) -> Event:
+    """The event of a stored row, after its checksum was found true."""
+    seq, at, actor, run, kind, version, mark, text = row
+    if not isinstance(text, str) or mark != checksum(
+        head.id, seq, at, actor, run, version, text, parent=head.parent
+    ):
+        raise _corrupt(head.id, seq, "its checksum does not match")
+    try:
+        data: Any = load_data(text, version=version)
+    except JournalError as exc:
+        exc.details.update(session=head.id, seq=seq)
+        raise
+    if data.kind != kind:
+        raise _corrupt(head.id, seq, f"it is stored as {kind!r}, but is {data.kind!r}")
+    return Event(seq, head.id, at, actor, data, run, head.parent, version)
+
+
+def _corrupt(session: str, seq: int, why: str) -> JournalError:
+    return JournalError(
+        f"Event {seq} of session {session!r} is damaged: {why}.",
+        code="journal.corrupt",
+        hint="Restore the journal from a backup; other sessions can still be read.",
+        session=session,
+        seq=seq,
+    )
+
+
+def _title(said: Iterable[EventData]) -> str:
+    for data in said:
+        if isinstance(data, MessageAdded) and data.message.role == "user" and data.message.text.strip():
+            line = data.message.text.strip().splitlines()[0]
+            return line if len(line) <= 80 else line[:79] + "…"
+    return ""
