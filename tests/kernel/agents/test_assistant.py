@@ -14,9 +14,11 @@ from kernloom import (
     AssistantAgent,
     Citation,
     Context,
+    Conversation,
     Grounding,
     InMemoryJournalStore,
     Journal,
+    JournalError,
     Kernel,
     LimitReached,
     Limits,
@@ -368,11 +370,12 @@ async def test_two_runs_at_once_in_one_session_are_refused_not_mixed() -> None:
 
     agent = agent_with(call("wait"), lambda r: results(r)[0].content, functions=[wait])
     session = (await agent.kernel.journal.create()).id
-    first = asyncio.create_task(agent.run("wait", session=Conversation(await agent.kernel.journal.create())))
+    first = asyncio.create_task(
+        agent.run("wait", session=Conversation(await agent.kernel.journal.create()))
+    )
     del session
     await begun.wait()
-    (info,) = await agent.kernel.journal.sessions()
     with pytest.raises(JournalError, match="in the middle of run"):
-        await agent.run("me too", session=info.id)
+        await agent.run("me too", session=conversation.id)
     go.set()
     assert (await first).text == "waited"
