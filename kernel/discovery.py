@@ -239,9 +239,8 @@ class PluginRegistry:
         self._records = None
 
     async def aclose(self) -> None:
-        """Give back what loaded plugins hold: each one's ``aclose``, if it has one."""
-        plugins, self._loaded = self._loaded, {}
-        for name, plugin in plugins.items():
+        """Give back what loaded plugins hold: each one's ``aclose``, if it has one. They stay loaded."""
+        for name, plugin in self._loaded.items():
             close = getattr(plugin, "aclose", None)
             if close is None:
                 continue
