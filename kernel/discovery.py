@@ -193,7 +193,8 @@ class PluginRegistry:
 
         Raises:
             NotFoundError: ``plugin.not_found``.
-            PluginError: it cannot be trusted: it collides, has no manifest, or is not where it claims.
+            PluginError: it cannot be trusted: it collides, has no manifest, or is not where it claims;
+                ``plugin.own`` when it comes with kernloom and needs no permission.
             ConfigError: the lock file cannot be read.
         """
         plugin, record = self._sole(name), self.record(name)
