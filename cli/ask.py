@@ -18,13 +18,9 @@ from .workspace import open_agent
 
 @click.command(cls=Command)
 @click.argument("question")
-@click.option(
-    "-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive quotes without a model."
-)
+@click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
-@click.option(
-    "--k", "passages", type=click.IntRange(min=1), help="Give the model at most so many passages."
-)
+@click.option("--k", "passages", type=click.IntRange(min=1), help="How many passages the model is given.")
 @click.option("--session", metavar="ID", help="Go on with an earlier talk.")
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj

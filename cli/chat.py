@@ -26,9 +26,7 @@ _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 
 
 @click.command(cls=Command)
-@click.option(
-    "-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive quotes without a model."
-)
+@click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--session", metavar="ID", help="Go on with this talk; 'last' is the one used last.")
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
@@ -41,13 +39,13 @@ def chat(screen: Screen, model: str | None, memory: str | None, session: str | N
     with asyncio.Runner() as runner, contextlib.ExitStack() as cleanup:
         stack = AsyncExitStack()
         cleanup.callback(lambda: runner.run(stack.aclose()))
-        agent = runner.run(
-            stack.enter_async_context(open_agent(screen, model=model, memory=memory, yes=yes))
-        )
+        opening = open_agent(screen, model=model, memory=memory, yes=yes)
+        agent = runner.run(stack.enter_async_context(opening))
         talk = _Talk(screen, agent)
         if session is not None:
             runner.run(talk.resume(session))
-        screen.note(screen.paint(_HELP, "dim", err=True)) if screen.talks else None
+        if screen.talks:
+            screen.note(screen.paint(_HELP, "dim", err=True))
         try:
             for text in _said(screen):
                 _turn(runner, talk, text)
@@ -104,9 +102,8 @@ class _Talk:
         log = await _found(self.agent.kernel, session)
         self.session = log.id
         screen = self.screen
-        screen.note(
-            screen.paint(f"session {log.id}, {len(log.messages())} messages so far", "dim", err=True)
-        )
+        so_far = f"session {log.id}, {len(log.messages())} messages so far"
+        screen.note(screen.paint(so_far, "dim", err=True))
         for message in log.messages()[-2:]:
             if message.text and message.role in ("user", "assistant"):
                 who = "you" if message.role == "user" else self.agent.name

@@ -37,7 +37,9 @@ def add(screen: Screen, paths: tuple[str, ...], name: str | None, memory: str | 
     """
     if "-" in paths and (len(paths) > 1 or not name):
         raise UsageError(
-            "Text from stdin needs an id.", code="memory.id", hint="Write: memory add - --id notes."
+            "Text from stdin needs an id.",
+            code="memory.id",
+            hint="Write: kernloom memory add - --id notes.",
         )
     report = asyncio.run(_add(screen, paths, name, memory))
     screen.result({**asdict(report), "memory": str(memory_path(screen, memory))}, _report(report))

@@ -89,9 +89,7 @@ def disallow(screen: Screen, name: str) -> None:
 def disable(screen: Screen, name: str) -> None:
     """Switch a plugin off."""
     PluginRegistry(config=screen.config).disable(name)
-    screen.result(
-        {"name": name, "disabled": True}, f"{name} is off. To switch it on: kernloom plugins enable {name}"
-    )
+    screen.result({"name": name, "disabled": True}, f"{name} is off.")
 
 
 @plugins.command()
@@ -123,10 +121,15 @@ def _page(screen: Screen, record: PluginRecord) -> str:
     if record.why:
         rows += [["why", f"{record.why} ({record.where})"], ["what to do", record.hint or "-"]]
     rows += [[f"{record.name}.{name}", _words(effects)] for name, effects in record.functions.items()]
-    rows += [[kind, _words(names)] for kind, names in record.provides.items() if kind != "functions"]
+    rows += [[kind, _words(names)] for kind, names in _others(record)]
     rows += [[f"touches {kind}", _words(names)] for kind, names in record.touches.items()]
     head = screen.paint(record.name, "strong") + (f"  {record.description}" if record.description else "")
     return f"{head}\n\n{table(rows, indent='  ')}"
+
+
+def _others(record: PluginRecord) -> list[tuple[str, tuple[str, ...]]]:
+    """What it provides beside functions."""
+    return [(kind, names) for kind, names in record.provides.items() if kind != "functions"]
 
 
 def _words(names: Iterable[str]) -> str:
@@ -134,8 +137,4 @@ def _words(names: Iterable[str]) -> str:
 
 
 def _data(record: PluginRecord) -> dict[str, object]:
-    data = asdict(record)
-    data.update(
-        functions=dict(record.functions), provides=dict(record.provides), touches=dict(record.touches)
-    )
-    return data
+    return asdict(record)

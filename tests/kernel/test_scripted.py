@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from kernloom.kernel.errors import ConfigError, ProviderError, UsageError
 from kernloom.kernel.messages import Message, TextPart, ToolCall, Usage, assistant, user
 from kernloom.kernel.models import ChatModel, ChatRequest, ChatResponse, EchoModel, Finished, ScriptedModel

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.errors import ConfigError, ProviderError, UsageError
 from kernloom.kernel.messages import Message, ToolCall, ToolResult, Usage, assistant, system, tool, user
 from kernloom.kernel.models import (

@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+
 from kernloom.kernel.errors import ModelRetry, ProviderError
 from kernloom.kernel.messages import Message, ToolResult, system, tool, user
 from kernloom.kernel.models import ChatRequest, ChatResponse, Delta, Finished, FunctionSpec, TextDelta

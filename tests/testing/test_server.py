@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from kernloom.testing import Call, FakeOpenAI, Fault, Received, Reply
 
 

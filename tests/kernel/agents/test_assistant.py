@@ -14,9 +14,11 @@ from kernloom import (
     AssistantAgent,
     Citation,
     Context,
+    Conversation,
     Grounding,
     InMemoryJournalStore,
     Journal,
+    JournalError,
     Kernel,
     LimitReached,
     Limits,
@@ -356,3 +358,24 @@ def test_run_sync_needs_no_loop_and_survives_being_used_twice() -> None:
     agent = agent_with("one", "two")
     first = agent.run_sync("a")
     assert agent.run_sync("b", session=first.session).text == "two"
+
+
+async def test_two_runs_at_once_in_one_session_are_refused_not_mixed() -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        begun.set()
+        await go.wait()
+        return "waited"
+
+    agent = agent_with(call("wait"), lambda r: results(r)[0].content, functions=[wait])
+    session = (await agent.kernel.journal.create()).id
+    first = asyncio.create_task(
+        agent.run("wait", session=Conversation(await agent.kernel.journal.create()))
+    )
+    del session
+    await begun.wait()
+    with pytest.raises(JournalError, match="in the middle of run"):
+        await agent.run("me too", session=conversation.id)
+    go.set()
+    assert (await first).text == "waited"

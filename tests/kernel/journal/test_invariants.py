@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from kernloom.kernel.errors import InvariantError, JournalError
 from kernloom.kernel.journal import (
@@ -47,7 +53,11 @@ TEXT = st.text(max_size=8)
 CALLS = IDS.map(lambda name: ToolCall(id=name, name="plugin.do"))
 RESULTS = st.builds(ToolResult, call_id=IDS, name=st.just("plugin.do"), content=TEXT, error=st.booleans())
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
