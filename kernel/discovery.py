@@ -193,7 +193,8 @@ class PluginRegistry:
 
         Raises:
             NotFoundError: ``plugin.not_found``.
-            PluginError: it cannot be trusted: it collides, has no manifest, or is not where it claims.
+            PluginError: it cannot be trusted: it collides, has no manifest, or is not where it claims;
+                ``plugin.own`` when it comes with kernloom and needs no permission.
             ConfigError: the lock file cannot be read.
         """
         plugin, record = self._sole(name), self.record(name)
@@ -239,9 +240,8 @@ class PluginRegistry:
         self._records = None
 
     async def aclose(self) -> None:
-        """Give back what loaded plugins hold: each one's ``aclose``, if it has one."""
-        plugins, self._loaded = self._loaded, {}
-        for name, plugin in plugins.items():
+        """Give back what loaded plugins hold: each one's ``aclose``, if it has one. They stay loaded."""
+        for name, plugin in self._loaded.items():
             close = getattr(plugin, "aclose", None)
             if close is None:
                 continue
