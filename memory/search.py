@@ -73,6 +73,9 @@ class SearchOptions:
             )
 
 
+DEFAULTS = SearchOptions()
+
+
 class Searcher:
     """Searches what a store holds. Safe to call from several threads; one search runs at a time.
 
@@ -93,7 +96,7 @@ class Searcher:
         source: ChunkSource,
         embedder: Embedder | None,
         *,
-        options: SearchOptions = SearchOptions(),
+        options: SearchOptions = DEFAULTS,
         index_path: Path | None = None,
     ) -> None:
         self._source = source
