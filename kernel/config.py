@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from . import keys
 from .errors import ConfigError
@@ -127,11 +128,19 @@ class Config:
         return str(self.get("model.default"))
 
     def model_settings(self, provider: str) -> dict[str, Any]:
-        """What was set of base_url, timeout and max_retries; and the provider's api_key, or None."""
-        return {
-            **self._under("models", provider),
-            "api_key": keys.get(provider, self.folders.config, env=self.env),
-        }
+        """What was set of base_url, timeout and max_retries; and the provider's api_key, or None.
+
+        A project's file may name a server, but must not send it your key: for a ``base_url`` from there
+        only a key kept for that host counts (``kernloom keys set openai@gateway.example``).
+        """
+        settings = self._under("models", provider)
+        names = [provider]
+        if base_url := settings.get("base_url"):
+            own = f"{provider}@{urlsplit(base_url).netloc}"
+            by_project = self.settings["models", provider, "base_url"].where == str(self.file)
+            names = [own] if by_project else [own, provider]
+        found = (keys.get(name, self.folders.config, env=self.env) for name in names)
+        return {**settings, "api_key": next(filter(None, found), None)}
 
     def plugin_settings(self, name: str) -> dict[str, Any]:
         """The table ``[plugins.<name>]``."""

@@ -38,7 +38,7 @@ def get(provider: str, folder: Path, *, env: Mapping[str, str] = os.environ) -> 
     """The key for a provider, or None.
 
     Args:
-        provider: ``openai``, as in ``openai:gpt-4.1-mini``.
+        provider: ``openai``, as in ``openai:gpt-4.1-mini``; ``openai@host`` for one server's own key.
         folder: the user's configuration folder (``config.folders.config``).
         env: looked at first.
 
@@ -64,7 +64,7 @@ def set(provider: str, key: str, folder: Path) -> Path:
             code="keys.malformed",
             hint="Paste the key alone.",
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", provider):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9.:\[\]-]+)?", provider):
         raise ConfigError(
             f"{provider!r} cannot be a provider's name.",
             code="keys.provider",

@@ -70,6 +70,7 @@ SETTINGS: tuple[Spec, ...] = (
     Spec(("limits", "rounds"), "integer", None, "how often a model may be asked in one turn"),
     Spec(("limits", "calls"), "integer", None, "how many functions one turn may call"),
     Spec(("limits", "result_chars"), "integer", None, "how much of a function's result a model reads"),
+    Spec(("limits", "output_tokens"), "integer", None, "the most a model may write in one answer"),
 )
 
 _SECRET_NAME = re.compile(

@@ -92,7 +92,8 @@ def test_no_text_is_ever_run_as_code_or_unpickled() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in forbidden:
                 found.append(f"{inside}:{node.lineno} {node.func.id}")
             if isinstance(node, ast.Call) and any(
-                k.arg == "shell" and isinstance(k.value, ast.Constant) and k.value.value for k in node.keywords
+                k.arg == "shell" and isinstance(k.value, ast.Constant) and k.value.value
+                for k in node.keywords
             ):
                 found.append(f"{inside}:{node.lineno} shell=True")
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("yaml.load", "os.system"):

@@ -5,11 +5,12 @@
 """
 
 from .events import Event, EventData
-from .history import History, messages
+from .history import History
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
 from .store_memory import InMemoryJournalStore
 from .store_sqlite import SqliteJournalStore
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript, messages
 
 __all__ = [
     "Event",
@@ -23,6 +24,7 @@ __all__ = [
     "SessionLog",
     "SqliteJournalStore",
     "StoredEvent",
+    "Transcript",
     "messages",
     "new_session_id",
 ]

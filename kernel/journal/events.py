@@ -102,7 +102,7 @@ class FunctionStarted(Frozen):
     kind: Literal["function.started"] = "function.started"
     call_id: str
     name: str
-    #: What the function declares to do (``read``, ``write``, ``network``, ``exec``, ``spend``); None: not known.
+    #: What the function declares to do (``read``, ``write``, ``network`` …); None: not known.
     effects: tuple[str, ...] | None = None
 
 

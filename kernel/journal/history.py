@@ -1,7 +1,5 @@
-"""The two invariants of the journal, as a state machine, and the view of it that a model is sent.
-
-1. Every call has exactly one outcome before the next model call.
-2. What a provider is sent is always valid history: no call without its result, no result without its call.
+"""The journal's first invariant, as a state machine: every call has exactly one outcome before the next
+model call. (The second, that a provider is only sent valid history, is held by :mod:`.transcript`.)
 
 Pure: nothing here reads, writes or waits.
 """
@@ -13,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvariantError
-from ..messages import Message, TextPart, ToolCall, ToolResult
+from ..messages import TextPart, ToolCall, ToolResult
 from .events import (
-    Event,
     EventData,
     FunctionFailedEvent,
     FunctionFinished,
@@ -74,7 +71,7 @@ class History:
         """Go one event further.
 
         Raises:
-            InvariantError: ``journal.invariant``; the event cannot follow, and the history stands as it was.
+            InvariantError: ``journal.invariant``; it cannot follow, and the history is as it was.
         """
         rule = _RULES.get(type(data))
         if rule is not None:
@@ -172,69 +169,6 @@ _RULES: dict[type, Callable[[History, Any], None]] = {
     FunctionFailedEvent: History._outcome,
     FunctionInDoubtEvent: History._outcome,
 }
-
-
-def messages(events: Iterable[Event]) -> list[Message]:
-    """The conversation as a provider may be sent it: a view of ``events``, valid whatever they are.
-
-    User, system and answered messages in order; a partial answer as its text; each answer that called
-    functions followed at once by one ``tool`` message with their results, in the order of the calls.
-    What has no counterpart in ``events`` (a call still open, a result whose call was cut off) is left
-    out, and with it a message that has nothing left to say.
-    """
-    said: list[Message | _Round] = []
-    waiting: dict[str, _Round] = {}
-    for event in events:
-        data = event.data
-        if isinstance(data, MessageAdded):
-            if data.message.role != "tool":
-                said.append(data.message)
-        elif isinstance(data, ModelAnswered):
-            calls = () if data.partial else data.message.tool_calls
-            if not calls:
-                said.append(data.message)
-                continue
-            around = _Round(data.message, {})
-            said.append(around)
-            waiting.update((call.id, around) for call in calls)
-        elif isinstance(data, (FunctionFinished, FunctionFailedEvent, FunctionInDoubtEvent)):
-            found = waiting.pop(data.result.call_id, None)
-            if found is not None:
-                found.results[data.result.call_id] = data.result
-    return [message for item in said for message in _told(item)]
-
-
-@dataclass(slots=True)
-class _Round:
-    answer: Message
-    results: dict[str, ToolResult]
-
-
-def _told(item: Message | _Round) -> list[Message]:
-    if isinstance(item, Message):
-        plain = _keep(item, {})
-        return [plain] if plain.parts else []
-    answer = _keep(item.answer, item.results)
-    if not answer.parts:
-        return []
-    results = tuple(item.results[call.id] for call in answer.tool_calls)
-    return [answer, Message(role="tool", parts=results)] if results else [answer]
-
-
-def _keep(message: Message, answered: dict[str, ToolResult]) -> Message:
-    """``message`` with its text and, once each, the calls that are answered."""
-    left = dict.fromkeys(answered)
-    parts = []
-    for part in message.parts:
-        if isinstance(part, TextPart):
-            if part.text:
-                parts.append(part)
-        elif isinstance(part, ToolCall) and part.id in left:
-            del left[part.id]
-            parts.append(part)
-    if len(parts) == len(message.parts):
-        return message
-    return message.model_copy(update={"parts": tuple(parts)})
 
 
 def _verdict(entry: _OpenCall) -> EventData:

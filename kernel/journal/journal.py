@@ -7,41 +7,30 @@ appended to. Nothing is written that would break the invariants of :mod:`kernloo
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic_core import PydanticSerializationError
-
-from ..errors import InvariantError, JournalError, NotFoundError, UsageError, not_found
+from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
-from .events import (
-    EVENT_VERSION,
-    Event,
-    EventData,
-    FunctionFinished,
-    MessageAdded,
-    PlanMade,
-    RunFinished,
-    RunStarted,
-    StepFinished,
-    StepStarted,
-    checksum,
-    dump_data,
-    load_data,
-)
-from .history import History, messages
+from .events import Event, EventData, MessageAdded, RunStarted
+from .history import History
+from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript
+
+#: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
+_KEPT = 64
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
 
-RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled"]
+RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled", "damaged"]
 
 _RUN_STATUS: dict[str, RunStatus] = {
     "run.started": "unfinished",
@@ -66,6 +55,7 @@ class SessionInfo:
     #: Who ran last: an agent's or a plan's name; empty if nobody ran.
     agent: str
     #: How the last run ended. ``unfinished``: it is still running, or died without a word.
+    #: ``damaged``: what the list needed of it could not be read.
     status: RunStatus
     #: ``(session, seq)`` that opened it, for a child session.
     parent: tuple[str, int] | None = None
@@ -93,6 +83,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._new_id = new_id or (lambda: new_session_id(clock()))
+        self._open: OrderedDict[str, SessionLog] = OrderedDict()
 
     def new_id(self) -> str:
         """A fresh id that sorts by time, for a session or a run."""
@@ -103,23 +94,40 @@ class Journal:
 
         It is in the store from its first event on.
         """
-        return SessionLog(self._store, SessionHead(self._new_id(), 0, 0.0, 0.0, parent), clock=self._clock)
+        head = SessionHead(self._new_id(), 0, 0.0, 0.0, parent)
+        return self._keep(SessionLog(self._store, head, clock=self._clock))
 
     async def open(self, session: str) -> SessionLog:
         """The session of that id, or the one whose id starts so, with all its events.
 
+        Opened twice in one process it is the same object, brought up to date.
+
         Raises:
-            NotFoundError: ``journal.unknown_session`` or, if several ids start so, ``journal.ambiguous_session``.
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several start so.
             JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
         """
-        log = SessionLog(self._store, await self._find(session), clock=self._clock)
+        log = self._open.get(session)
+        if log is None or not log.seq:
+            head = await self._find(session)
+            log = self._open.get(head.id) or SessionLog(self._store, head, clock=self._clock)
         await log.refresh()
+        return self._keep(log)
+
+    def _keep(self, log: SessionLog) -> SessionLog:
+        self._open[log.id] = log
+        self._open.move_to_end(log.id)
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)
         return log
 
     async def sessions(
         self, *, limit: int | None = 50, children: bool = False, parent: str | None = None
     ) -> list[SessionInfo]:
-        """The sessions, last used first; those opened by others only with ``children``, or those of ``parent``."""
+        """The sessions, last used first.
+
+        Those that were opened by another are left out, unless ``children`` asks for all or ``parent`` for
+        the children of one session.
+        """
         heads = await self._store.sessions(
             limit=limit, parent=parent, roots=not children and parent is None
         )
@@ -157,20 +165,31 @@ class Journal:
         raise not_found("session", wanted, [head.id for head in known], code="journal.unknown_session")
 
     async def _describe(self, head: SessionHead) -> SessionInfo:
-        read = self._store.read
-        said = await read(head.id, kinds={"message"}, limit=3)
-        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
-        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
-        started = _unpack(head, ran[0]).data if ran else None
+        title, agent = "", ""
+        status: RunStatus = "damaged"
+        with suppress(JournalError):  # one damaged session must not hide the others
+            title, agent, status = await self._summary(head)
         return SessionInfo(
             id=head.id,
             created=head.created,
             updated=head.updated,
             events=head.seq,
-            title=_title(_unpack(head, row).data for row in said),
-            agent=started.name if isinstance(started, RunStarted) else "",
-            status=_RUN_STATUS[ended[0].kind] if ended else "none",
+            title=title,
+            agent=agent,
+            status=status,
             parent=head.parent,
+        )
+
+    async def _summary(self, head: SessionHead) -> tuple[str, str, RunStatus]:
+        read = self._store.read
+        said = await read(head.id, kinds={"message"}, limit=3)
+        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
+        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        started = unpack(head, ran[0]).data if ran else None
+        return (
+            _title(unpack(head, row).data for row in said),
+            started.name if isinstance(started, RunStarted) else "",
+            _RUN_STATUS[ended[0].kind] if ended else "none",
         )
 
 
@@ -187,11 +206,13 @@ class SessionLog:
         self._clock = clock
         self._head = head
         self._history = History()
+        self._transcript = Transcript()
         #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
         self.events: list[Event] = []
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsure = False
+        self._holder: str | None = None
 
     @property
     def id(self) -> str:
@@ -214,8 +235,27 @@ class SessionLog:
         return self._history
 
     def messages(self) -> list[Message]:
-        """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
-        return messages(self.events)
+        """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
+        return self._transcript.messages()
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[None]:
+        """Hold the session for one run: two at once in one process would answer each other's calls.
+
+        Raises:
+            JournalError: ``journal.busy``, another run is at work in it.
+        """
+        if self._holder is not None:
+            raise JournalError(
+                f"Session {self.id!r} is in the middle of run {self._holder!r}.",
+                code="journal.busy",
+                hint="Wait until that run is over, or start another session.",
+            )
+        self._holder = run
+        try:
+            yield
+        finally:
+            self._holder = None
 
     async def append(
         self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
@@ -233,12 +273,12 @@ class SessionLog:
         async with self._turn():
             if self._unsure:
                 await self._catch_up()
-            at, seq = self._clock(), len(self.events)
+            at, before = self._clock(), len(self.events)
             events: list[Event] = []
             rows: list[StoredEvent] = []
             try:
-                for seq, item in enumerate(data, start=seq + 1):
-                    event, row = _pack(self._head, seq, at, actor, run, item)
+                for seq, item in enumerate(data, start=before + 1):
+                    event, row = pack(self._head, seq, at, actor, run, item)
                     self._history.apply(event.data)
                     events.append(event)
                     rows.append(row)
@@ -248,6 +288,8 @@ class SessionLog:
                     self._history = History(event.data for event in self.events)
                 raise
             self.events.extend(events)
+            for event in events:
+                self._transcript.apply(event.data)
             return events
 
     async def refresh(self) -> list[Event]:
@@ -277,19 +319,20 @@ class SessionLog:
                 break
             await asyncio.sleep(0)
         if len(self.events) < self._head.seq:
-            raise _corrupt(self.id, len(self.events) + 1, f"it is missing, {self._head.seq} were written")
+            raise corrupt(self.id, len(self.events) + 1, f"it is missing, {self._head.seq} were written")
         self._unsure = False
         return self.events[before:]
 
     def _take(self, row: StoredEvent) -> None:
         expected = len(self.events) + 1
         if row.seq != expected:
-            raise _corrupt(self.id, expected, f"{row.seq!r} stands in its place")
-        event = _unpack(self._head, row)
+            raise corrupt(self.id, expected, f"{row.seq!r} stands in its place")
+        event = unpack(self._head, row)
         try:
             self._history.apply(event.data)
         except InvariantError as exc:
-            raise _corrupt(self.id, expected, exc.message) from exc
+            raise corrupt(self.id, expected, exc.message) from exc
+        self._transcript.apply(event.data)
         self.events.append(event)
 
     def _turn(self) -> asyncio.Lock:
@@ -310,83 +353,6 @@ def new_session_id(at: float) -> str:
 
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
-
-#: The field of each event that may hold any JSON: there Python's values and what is read back may differ.
-_FREE: dict[type, str] = {
-    RunStarted: "input",
-    RunFinished: "output",
-    FunctionFinished: "value",
-    PlanMade: "plan",
-    StepStarted: "arguments",
-    StepFinished: "result",
-}
-_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def _pack(
-    head: SessionHead, seq: int, at: float, actor: str, run: str | None, data: EventData
-) -> tuple[Event, StoredEvent]:
-    """The event as kept in memory and as stored: equal to what will be read back, and sharing nothing."""
-    try:
-        text = dump_data(data)
-        free = _FREE.get(type(data))
-        if free is not None and not isinstance(getattr(data, free), (str, bool, type(None))):
-            data = load_data(text, version=EVENT_VERSION)
-    except PydanticSerializationError as exc:
-        text, data = _mended(data, exc)
-    except JournalError as exc:
-        raise _not_json(data, exc) from exc
-    mark = checksum(head.id, seq, at, actor, run, EVENT_VERSION, text, parent=head.parent)
-    event = Event(seq, head.id, at, actor, data, run, head.parent)
-    return event, StoredEvent(seq, at, actor, run, data.kind, EVENT_VERSION, mark, text)
-
-
-def _mended(data: EventData, exc: PydanticSerializationError) -> tuple[str, EventData]:
-    """Half a surrogate pair, which models do send, becomes U+FFFD; anything else is the caller's to mend."""
-    try:
-        text = json.dumps(data.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
-        if not _LONE_SURROGATES.search(text):
-            raise _not_json(data, exc) from exc
-        text = _LONE_SURROGATES.sub("\ufffd", text)
-        return text, load_data(text, version=EVENT_VERSION)
-    except (ValueError, RecursionError, JournalError) as again:
-        raise _not_json(data, again) from again
-
-
-def _not_json(data: EventData, why: Exception) -> UsageError:
-    return UsageError(
-        f"{data.kind!r} cannot be journaled, a value in it is no JSON: {why}.",
-        code="journal.not_json",
-        hint="Hand over dicts, lists, text, finite numbers, booleans and None.",
-        kind=data.kind,
-    )
-
-
-def _unpack(head: SessionHead, row: StoredEvent) -> Event:
-    """The event of a stored row, after its checksum was found true."""
-    seq, at, actor, run, kind, version, mark, text = row
-    if not isinstance(text, str) or mark != checksum(
-        head.id, seq, at, actor, run, version, text, parent=head.parent
-    ):
-        raise _corrupt(head.id, seq, "its checksum does not match")
-    try:
-        data: Any = load_data(text, version=version)
-    except JournalError as exc:
-        exc.details.update(session=head.id, seq=seq)
-        raise
-    if data.kind != kind:
-        raise _corrupt(head.id, seq, f"it is stored as {kind!r}, but is {data.kind!r}")
-    return Event(seq, head.id, at, actor, data, run, head.parent, version)
-
-
-def _corrupt(session: str, seq: int, why: str) -> JournalError:
-    return JournalError(
-        f"Event {seq} of session {session!r} is damaged: {why}.",
-        code="journal.corrupt",
-        hint="Restore the journal from a backup; other sessions can still be read.",
-        session=session,
-        seq=seq,
-    )
 
 
 def _title(said: Iterable[EventData]) -> str:

@@ -33,12 +33,12 @@ class InMemoryJournalStore:
         durable: bool = False,
     ) -> None:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`; nothing here outlives the process."""
+        if not events:
+            return
         known = self._sessions.get(session)
         actual = len(known.events) if known else 0
         if actual != expected_seq:
             raise conflict(session, expected=expected_seq, actual=actual)
-        if not events:
-            return
         if known is None:
             known = self._sessions[session] = _Session(parent)
         known.events.extend(events)

@@ -1,8 +1,8 @@
 """A journal in one SQLite file, which several processes may share.
 
-Write-ahead logging: readers never wait, a commit is a write to the log. A plain append is made on the
-event loop, since it costs less than handing it to a thread would; a durable one waits for the disk in a
-thread. Locks are waited for by the event loop, never by blocking it.
+Write-ahead logging: readers never wait, and a commit is a write to the log. A plain append is made on
+the event loop, since it costs less than handing it to a thread would; a durable one waits for the disk in
+a thread. Locks are waited for by the event loop, never by blocking it.
 """
 
 from __future__ import annotations
@@ -12,50 +12,20 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import JournalError
+from .sqlite_file import is_busy, open_journal, refused, translated
 from .stores import SessionHead, StoredEvent, conflict
 
 T = TypeVar("T")
 
-#: What ``PRAGMA user_version`` says of the tables below.
-SCHEMA_VERSION = 1
-#: ``PRAGMA application_id``: "klom", by which a file is known to be a journal.
-_APPLICATION = 0x6B6C6F6D
-#: The log is written back to the database after this much text, in a thread.
+#: The log is written back into the database after this much text, in a thread.
 _CHECKPOINT_CHARS = 4_000_000
-
-# An event's place is session number * 2^32 + seq: one integer key, so that a session lies together and
-# an append touches one page of one tree. sessions.seq is known twice on purpose: a lost tail shows.
-_SCHEMA = """
-CREATE TABLE sessions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    seq INTEGER NOT NULL,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
-    parent_session TEXT,
-    parent_seq INTEGER
-);
-CREATE INDEX sessions_parent ON sessions (parent_session) WHERE parent_session IS NOT NULL;
-CREATE TABLE events (
-    place INTEGER PRIMARY KEY,
-    at REAL NOT NULL,
-    actor TEXT NOT NULL,
-    run TEXT,
-    kind TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    checksum TEXT NOT NULL,
-    text TEXT NOT NULL
-);
-CREATE VIEW journal AS
-    SELECT id AS session, place & 4294967295 AS seq, datetime(at, 'unixepoch') AS at, actor, run, kind, text
-    FROM events JOIN sessions ON number = place >> 32;
-"""
 
 
 class SqliteJournalStore:
@@ -73,10 +43,11 @@ class SqliteJournalStore:
         self._timeout = timeout
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        #: Held while the writer's connection is in a transaction, on the loop or in a thread.
+        #: Held while the writer's connection is in use, on the loop or in a thread.
         self._mutex = threading.Lock()
         self._closed = False
-        self._unchecked = 0
+        #: Characters written since the log was last written back.
+        self._logged = 0
 
     async def append(
         self,
@@ -88,24 +59,16 @@ class SqliteJournalStore:
         durable: bool = False,
     ) -> None:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        self._unchecked += sum(len(event.text) for event in events)
-        checkpoint = self._unchecked > _CHECKPOINT_CHARS
-        if checkpoint:
-            self._unchecked = 0
-
-        def work() -> None:
-            with self._writing() as connection:
-                if durable:
-                    connection.execute("PRAGMA synchronous = FULL")
-                try:
-                    _append(connection, session, events, expected_seq, parent)
-                finally:
-                    if durable:
-                        connection.execute("PRAGMA synchronous = NORMAL")
-                if checkpoint:
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-        await self._patiently(work, in_thread=durable or checkpoint)
+        if not events:
+            return
+        if self._writer is None:
+            await self._open()
+        self._logged += sum([len(event.text) for event in events])
+        to_disk = durable or self._logged > _CHECKPOINT_CHARS
+        work = partial(self._append, session, events, expected_seq, parent)
+        if to_disk:
+            work = partial(self._append_to_disk, work, durable)
+        await self._patiently(partial(self._exclusively, work), in_thread=to_disk)
 
     async def read(
         self,
@@ -117,15 +80,14 @@ class SqliteJournalStore:
         newest: bool = False,
     ) -> list[StoredEvent]:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        chosen = "" if kinds is None else f" AND kind IN ({', '.join('?' * len(kinds))})"
-        query = (
-            "SELECT place & 4294967295, at, actor, run, kind, version, checksum, text"
-            " FROM (SELECT number << 32 AS base FROM sessions WHERE id = ?), events"
-            f" WHERE place > base + ? AND place <= base + 4294967295{chosen}"
-            f" ORDER BY place {'DESC' if newest else 'ASC'} LIMIT ?"
-        )
-        values = [session, after, *(kinds or ()), -1 if limit is None else limit]
-        rows = await self._patiently(lambda: self._reading().execute(query, values).fetchall())
+        query = [
+            "SELECT place & 4294967295, at, actor, run, kind, version, checksum, text",
+            "FROM (SELECT number << 32 AS base FROM sessions WHERE id = ?), events",
+            "WHERE place > base + ? AND place <= base + 4294967295",
+            "" if kinds is None else f"AND kind IN ({', '.join('?' * len(kinds))})",
+            f"ORDER BY place {'DESC' if newest else 'ASC'} LIMIT ?",
+        ]
+        rows = await self._select(query, [session, after, *(kinds or ()), -1 if limit is None else limit])
         found = [StoredEvent._make(row) for row in rows]
         return found[::-1] if newest else found
 
@@ -138,40 +100,42 @@ class SqliteJournalStore:
         limit: int | None = None,
     ) -> list[SessionHead]:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        query = (
-            "SELECT id, seq, created, updated, parent_session, parent_seq FROM sessions"
-            " WHERE id >= :prefix AND substr(id, 1, length(:prefix)) = :prefix"
-            f"{' AND parent_session = :parent' if parent is not None else ''}"
-            f"{' AND parent_session IS NULL' if roots else ''}"
-            " ORDER BY updated DESC, id DESC LIMIT :limit"
-        )
+        query = [
+            "SELECT id, seq, created, updated, parent_session, parent_seq FROM sessions",
+            "WHERE id >= :prefix AND substr(id, 1, length(:prefix)) = :prefix",
+            "AND parent_session = :parent" if parent is not None else "",
+            "AND parent_session IS NULL" if roots else "",
+            "ORDER BY updated DESC, id DESC LIMIT :limit",
+        ]
         values = {"prefix": prefix, "parent": parent, "limit": -1 if limit is None else limit}
-        rows = await self._patiently(lambda: self._reading().execute(query, values).fetchall())
         return [
             SessionHead(name, seq, created, updated, None if opener is None else (opener, at))
-            for name, seq, created, updated, opener, at in rows
+            for name, seq, created, updated, opener, at in await self._select(query, values)
         ]
 
     async def close(self) -> None:
-        """See :class:`~kernloom.kernel.journal.stores.JournalStore`; afterwards it is ``journal.closed``."""
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`; its use is then ``journal.closed``."""
+        self._closed = True
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        await self._patiently(partial(self._exclusively, self._close_writer), in_thread=True)
 
-        def work() -> None:
-            with self._exclusive():
-                self._closed = True
-                for connection in (self._reader, self._writer):
-                    if connection is not None:
-                        connection.close()
-                self._reader = self._writer = None
+    async def _select(self, query: list[str], values: Sequence[object] | Mapping[str, object]) -> list[Any]:
+        def work() -> list[Any]:
+            if self._reader is None:
+                raise self._is_closed()
+            return self._reader.execute(" ".join(query), values).fetchall()
 
-        if not self._closed:
-            await self._patiently(work, in_thread=True, connect=False)
+        if self._reader is None:
+            await self._open()
+        return await self._patiently(work)
 
-    async def _patiently(
-        self, work: Callable[[], T], *, in_thread: bool = False, connect: bool = True
-    ) -> T:
+    async def _open(self) -> None:
+        await self._patiently(partial(self._exclusively, self._connect), in_thread=True)
+
+    async def _patiently(self, work: Callable[[], T], *, in_thread: bool = False) -> T:
         """``work()``, again and again while others hold the lock, for at most ``timeout`` seconds."""
-        if connect and self._writer is None:
-            await self._patiently(self._connect, in_thread=True, connect=False)
         deadline, pause = 0.0, 0.001
         while True:
             try:
@@ -179,213 +143,119 @@ class SqliteJournalStore:
             except _Busy:
                 pass
             except sqlite3.Error as exc:
-                if not _is_busy(exc):
-                    raise self._translated(exc) from exc
+                if not is_busy(exc):
+                    raise translated(self.path, exc) from exc
             now = time.monotonic()
             deadline = deadline or now + self._timeout
             if now >= deadline:
                 raise JournalError(
-                    f"The journal {str(self.path)!r} was locked by another process for {self._timeout:g} s.",
+                    f"The journal {str(self.path)!r} stayed locked for {self._timeout:g} s.",
                     code="journal.locked",
-                    hint="Let the other process finish, or stop it, and try again.",
+                    hint="Let the process that holds it finish, or stop it, and try again.",
                     path=str(self.path),
                 )
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.05)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """The writer's connection for oneself; another loop's or thread's turn counts as a lock."""
+    def _exclusively(self, work: Callable[[], T]) -> T:
+        """``work`` while nobody else uses the writer's connection; another task's turn counts as a lock."""
         if not self._mutex.acquire(blocking=False):
             raise _Busy
         try:
-            yield
+            return work()
         finally:
             self._mutex.release()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._exclusive():
-            if self._writer is None:
-                raise self._is_closed()
-            yield self._writer
-
-    def _reading(self) -> sqlite3.Connection:
-        if self._reader is None:
-            raise self._is_closed()
-        return self._reader
-
     def _connect(self) -> None:
-        with self._exclusive():
-            if self._closed:
-                raise self._is_closed()
-            if self._writer is not None:
-                return
-            try:
-                _create(self.path)
-                writer = _connection(self.path)
-            except OSError as exc:
-                raise self._refused("journal.unwritable", f"cannot be opened: {exc}") from exc
-            try:
-                self._prepare(writer)
-                self._reader = _connection(self.path)
-            except BaseException:
-                writer.close()
-                raise
-            self._writer = writer
+        if self._closed:
+            raise self._is_closed()
+        if self._writer is None:
+            self._writer, self._reader = open_journal(self.path)
 
-    def _prepare(self, writer: sqlite3.Connection) -> None:
-        """Make the tables of a new file; refuse a file that is no journal or of a later release."""
-        (application,) = writer.execute("PRAGMA application_id").fetchone()
-        if application != _APPLICATION:
-            if writer.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-                raise self._refused("journal.not_a_journal", "is a database of something else")
-            writer.execute("PRAGMA page_size = 2048")
-        (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise self._refused("journal.unwritable", f"cannot use write-ahead logging (it is {mode!r})")
-        writer.execute("PRAGMA synchronous = NORMAL")
-        writer.execute("PRAGMA wal_autocheckpoint = 0")
-        if application != _APPLICATION:
-            _make_tables(writer)
-        (version,) = writer.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise JournalError(
-                f"The journal {str(self.path)!r} has schema {version}; this release knows {SCHEMA_VERSION}.",
-                code="journal.newer",
-                hint="Upgrade kernloom, or use another journal.",
-                path=str(self.path),
-                version=version,
-            )
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
-    def _translated(self, exc: sqlite3.Error) -> JournalError:
-        number = getattr(exc, "sqlite_errorcode", None)
-        # The module's own complaint about text that is no UTF-8 has no number.
-        code, what = _ERRORS.get(sqlite3.SQLITE_CORRUPT if number is None else number & 0xFF, _OTHER)
-        return self._refused(code, f"{what}: {exc}")
+    def _append(
+        self,
+        session: str,
+        events: Sequence[StoredEvent],
+        expected_seq: int,
+        parent: tuple[str, int] | None,
+    ) -> None:
+        if self._writer is None:
+            raise self._is_closed()
+        execute = self._writer.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            base = _advance(execute, session, events, expected_seq, parent) << 32
+            for event in events:
+                execute(_INSERT, (base | event[0], *event[1:]))
+            execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                execute("ROLLBACK")
+            raise
 
-    def _refused(self, code: str, what: str) -> JournalError:
-        hint = _HINTS.get(code)
-        return JournalError(
-            f"The journal {str(self.path)!r} {what}.", code=code, hint=hint, path=str(self.path)
-        )
+    def _append_to_disk(self, append: Callable[[], None], durable: bool) -> None:
+        """In a thread: wait for the disk, and write the log back when it has grown."""
+        if self._writer is None:
+            raise self._is_closed()
+        if durable:
+            self._writer.execute("PRAGMA synchronous = FULL")
+        try:
+            append()
+        finally:
+            if durable:
+                self._writer.execute("PRAGMA synchronous = NORMAL")
+        if self._logged > _CHECKPOINT_CHARS:
+            self._logged = 0
+            # The events are safe in the log; what could not be written back now will be next time.
+            with suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _is_closed(self) -> JournalError:
-        return self._refused("journal.closed", "was closed")
+        return refused(self.path, "journal.closed", "was closed")
 
 
 class _Busy(Exception):  # noqa: N818 - a signal within this module, never seen outside
     """Another task of this process holds the writer's connection."""
 
 
-_OTHER = ("journal.failed", "failed")
-_ERRORS = {
-    sqlite3.SQLITE_NOTADB: ("journal.not_a_journal", "is no database"),
-    sqlite3.SQLITE_CORRUPT: ("journal.corrupt", "is damaged"),
-    sqlite3.SQLITE_FULL: ("journal.full", "could not grow, the disk is full"),
-    sqlite3.SQLITE_IOERR: ("journal.io", "could not be read or written"),
-    sqlite3.SQLITE_READONLY: ("journal.unwritable", "cannot be written"),
-    sqlite3.SQLITE_CANTOPEN: ("journal.unwritable", "cannot be opened"),
-    sqlite3.SQLITE_PERM: ("journal.unwritable", "cannot be opened"),
-    sqlite3.SQLITE_AUTH: ("journal.unwritable", "cannot be opened"),
-}
-_HINTS = {
-    "journal.not_a_journal": "Choose another path for the journal; nothing was changed in this file.",
-    "journal.corrupt": "Restore it from a backup, or move it away to begin a new one.",
-    "journal.full": "Make room and try again; what was written before is kept.",
-    "journal.io": "Look after the disk and try again; what was written before is kept.",
-    "journal.unwritable": "Check the path and its permissions.",
-}
-
-
-def _append(
-    connection: sqlite3.Connection,
-    session: str,
-    events: Sequence[StoredEvent],
-    expected_seq: int,
-    parent: tuple[str, int] | None,
-) -> None:
-    execute = connection.execute
-    execute("BEGIN IMMEDIATE")
-    try:
-        base = _advance(connection, session, events, expected_seq, parent) << 32
-        for seq, *rest in events:
-            execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (base | seq, *rest))
-        execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            execute("ROLLBACK")
-        raise
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_BEGIN_SESSION = (
+    "INSERT INTO sessions (id, seq, created, updated, parent_session, parent_seq) VALUES (?, ?, ?, ?, ?, ?)"
+    " RETURNING number"
+)
+_ADVANCE_SESSION = "UPDATE sessions SET seq = ?, updated = ? WHERE id = ? AND seq = ? RETURNING number"
 
 
 def _advance(
-    connection: sqlite3.Connection,
+    execute: Callable[..., sqlite3.Cursor],
     session: str,
     events: Sequence[StoredEvent],
     expected_seq: int,
     parent: tuple[str, int] | None,
 ) -> int:
-    """Move the session's end over ``events`` and return the session's number."""
-    if events and expected_seq:
-        found = connection.execute(
-            "UPDATE sessions SET seq = ?, updated = ? WHERE id = ? AND seq = ? RETURNING number",
-            (expected_seq + len(events), events[-1].at, session, expected_seq),
-        ).fetchall()
-        if found:
-            return int(found[0][0])
-    known = connection.execute("SELECT number, seq FROM sessions WHERE id = ?", (session,)).fetchone()
-    actual = known[1] if known else 0
-    if actual != expected_seq:
+    """Move the session's end over ``events``, which are not none; return the session's number."""
+    end, at = expected_seq + len(events), events[-1].at
+    if expected_seq:
+        numbers = execute(_ADVANCE_SESSION, (end, at, session, expected_seq)).fetchall()
+        if numbers:
+            return int(numbers[0][0])
+    known = execute("SELECT seq FROM sessions WHERE id = ?", (session,)).fetchone()
+    actual = known[0] if known else 0
+    if known or expected_seq:
         raise conflict(session, expected=expected_seq, actual=actual)
-    if known or not events:
-        return known[0] if known else 0
-    number = connection.execute(
-        "INSERT INTO sessions (id, seq, created, updated, parent_session, parent_seq) VALUES (?, ?, ?, ?, ?, ?)",
-        (session, len(events), events[0].at, events[-1].at, *(parent or (None, None))),
-    ).lastrowid
-    assert number is not None  # noqa: S101 - sqlite3 types it as optional for statements that insert nothing
-    return number
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Another process may have been quicker between our look and our lock.
-        if connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _create(path: Path) -> None:
-    """Make the file for this user alone; SQLite gives its companions the same permissions.
-
-    An existing file is not touched: opening and closing it would drop the locks other connections of
-    this process hold on it.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        pass
-
-
-def _connection(path: Path) -> sqlite3.Connection:
-    # Waiting (timeout) is the event loop's business; the mutex and SQLite's own keep threads apart.
-    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
-    connection.execute("PRAGMA cell_size_check = ON")
-    return connection
+    opener = parent or (None, None)
+    [(number,)] = execute(_BEGIN_SESSION, (session, end, events[0].at, at, *opener)).fetchall()
+    return int(number)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
     """``work()`` in a thread. A commit cannot be called back: cancelled, this waits for its end first."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, work)
+    future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -393,8 +263,3 @@ async def _in_thread(work: Callable[[], T]) -> T:
         if not future.cancelled():
             future.exception()
         raise
-
-
-def _is_busy(exc: sqlite3.Error) -> bool:
-    number = getattr(exc, "sqlite_errorcode", None)
-    return number is not None and number & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

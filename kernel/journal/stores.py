@@ -63,6 +63,8 @@ class JournalStore(Protocol):
     ) -> None:
         """Add ``events``, all or none, behind ``expected_seq`` (0: a new session, opened by ``parent``).
 
+        Their seqs follow on ``expected_seq``; no events are no append.
+
         When it returns, the events survive the death of this process; with ``durable`` also that of
         the machine. If cancelled, it has written all of them or none.
 
@@ -80,9 +82,9 @@ class JournalStore(Protocol):
         kinds: Collection[str] | None = None,
         newest: bool = False,
     ) -> list[StoredEvent]:
-        """At most ``limit`` events with ``seq > after``, of ``kinds`` only, from the front or the ``newest``.
+        """The first (or ``newest``) ``limit`` events with ``seq > after``; of ``kinds`` only, if given.
 
-        Always in the order of ``seq``. An unknown session has none.
+        In the order of ``seq`` either way. An unknown session has none.
         """
         ...
 

@@ -79,7 +79,7 @@ class ScriptedModel:
         if self.left:
             first = self._replies[self._answered]
             raise AssertionError(
-                f"{self.left} of {len(self._replies)} scripted replies were never asked for; next: {first!r}."
+                f"{self.left} of {len(self._replies)} replies were never asked for; next is {first!r}."
             )
 
     async def complete(self, request: ChatRequest) -> ChatResponse:

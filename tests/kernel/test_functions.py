@@ -254,7 +254,9 @@ def test_a_result_that_json_cannot_carry_is_shown_not_lost() -> None:
     assert "object" in as_json([object()])[0]
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists)))
+@given(
+    st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
+)
 def test_any_arguments_are_accepted_or_refused_in_words(arguments: dict[str, Any]) -> None:
     try:
         FORECAST.signature.validate(arguments)

@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.grounding import neutralise, render_passages
 from kernloom.kernel.messages import Grounding, Passage
 

@@ -60,7 +60,10 @@ async def test_a_class_is_made_and_a_module_is_searched() -> None:
     assert await kernel.invoke("tally.add") == 1
 
     module = types.ModuleType("shapes")
-    exec("from kernloom import function\n@function\ndef area(w: int, h: int) -> int:\n    return w * h\n", module.__dict__)
+    exec(
+        "from kernloom import function\n@function\ndef area(w: int, h: int) -> int:\n    return w * h\n",
+        module.__dict__,
+    )
     module.__dict__["borrowed"] = Counter.double
     assert [f.name for f in kernel.add_plugin(module)] == ["shapes.area"]
     assert await kernel.invoke("shapes.area", w=3, h=4) == 12

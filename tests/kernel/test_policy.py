@@ -20,7 +20,13 @@ def made(*effects: Effect, approval: Verdict | None = None) -> Function:
 
 @pytest.mark.parametrize(
     ("effects", "verdict"),
-    [((), "allow"), (("read",), "allow"), (("write",), "ask"), (("read", "network"), "ask"), (("exec",), "ask")],
+    [
+        ((), "allow"),
+        (("read",), "allow"),
+        (("write",), "ask"),
+        (("read", "network"), "ask"),
+        (("exec",), "ask"),
+    ],
 )
 def test_the_default_asks_before_anything_changes(effects: tuple[Effect, ...], verdict: Verdict) -> None:
     assert Policy().decide(made(*effects)) == verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernloom.memory.blocks import blocks, document_title
 from kernloom.memory.chunking import CHUNK_TOKENS, chunk_document
 from kernloom.memory.records import Chunk, Document

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.messages import Citation, Grounding, Passage
 from kernloom.memory.citations import verify
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.memory.evaluation import Scores, by_document, evaluate, ndcg, recall
 from kernloom.memory.records import Chunk, Hit
 

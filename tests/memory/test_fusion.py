@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.memory.fusion import Moments, fuse, moments, ranks, smooth, standardize, top
 
 # Multiples of 1/8 are exact in binary, so that ties are ties and a rescale by a power of two is lossless.

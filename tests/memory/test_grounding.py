@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.memory.grounding import estimate_tokens, pack
 from kernloom.memory.records import Chunk, Hit
 

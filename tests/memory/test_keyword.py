@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
+
 from kernloom.memory.keyword import KeywordIndex
 from kernloom.memory.okapi import LuceneBM25, lucene_idf
 from kernloom.memory.records import Chunk
 from kernloom.memory.text import terms
-from rank_bm25 import BM25Okapi
 
 WORDS = ["leave", "travel", "hotel", "form", "TR-7", "budget", "approve", "year", "2000"]
 

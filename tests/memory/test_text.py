@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.memory.text import STOP_WORDS, sentences, stem, terms
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.errors import MemoryStoreError
 from kernloom.memory.chroma import ChromaIndex
 from kernloom.memory.records import Chunk
