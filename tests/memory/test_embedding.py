@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from kernloom.kernel.errors import ConfigError, MemoryStoreError
 from kernloom.memory.embedding import (
     MINILM_SHA256,

@@ -11,6 +11,7 @@ import pytest
 from fpdf import FPDF
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.memory.html import strip_tags
 from kernloom.memory.loaders import UnreadableFileError, load, parse, walk
 
