@@ -63,7 +63,7 @@ async def serve(call: ToolCall, context: Context, *, resolve: Callable[[str], Fu
             await _approve(function, verdict, arguments, context, call=call)
         if context.log is not None:
             await context.log.append(
-                FunctionStarted(call_id=call.id, name=call.name),
+                FunctionStarted(call_id=call.id, name=call.name, effects=tuple(sorted(function.effects))),
                 actor=context.actor,
                 run=context.run,
                 durable=function.changes,

@@ -32,7 +32,7 @@ class Kernel:
     Args:
         allow: names of installed plugins this program trusts, in place of the project's lock file.
         config: settings; the project's ``kernloom.toml``, the user's, and the environment by default.
-        policy: what may happen without asking; by default reading may, changing the world asks.
+        policy: what may happen without asking; the configured one by default: reading may, the rest asks.
         approve: asked when the policy says *ask*; without it such a call raises ``ApprovalRequired``.
         journal: where conversations are kept; in memory by default.
         deps: your application's own object, handed to functions in their ``Context``.
@@ -54,7 +54,7 @@ class Kernel:
         journal: Journal | None = None,
         deps: Any = None,
     ) -> None:
-        self.policy = policy or Policy()
+        self._policy = policy
         self.approve = approve
         self.deps = deps
         self._allow = None if allow is None else frozenset(allow)
@@ -74,6 +74,13 @@ class Kernel:
 
             self._config = Config.load()
         return self._config
+
+    @property
+    def policy(self) -> Policy:
+        """What may happen without asking."""
+        if self._policy is None:
+            self._policy = self.config.policy()
+        return self._policy
 
     @property
     def journal(self) -> Journal:
@@ -272,7 +279,7 @@ class Kernel:
         models, self._models = list(self._models.values()), {}
         await asyncio.gather(*(model.aclose() for model in models))
         if self._journal is not None:
-            await self._journal.aclose()
+            await self._journal.close()
 
     async def __aenter__(self) -> Self:
         return self

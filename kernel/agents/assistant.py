@@ -133,35 +133,43 @@ class AssistantAgent:
     async def _work(
         self, text: str, *, session: str | Conversation | None, deps: Any, stream: bool
     ) -> AsyncGenerator[StreamItem]:
-        """The loop: prepare; ask, act, observe until the model has no more calls; conclude."""
+        """One run, and its ending on record however it ends."""
         run = await self._open(session, deps, stream=stream)
-        try:
-            await self._prepare(run, text)
-            for _ in range(self.limits.rounds):
-                for event in run.news():
-                    yield event
-                async with aclosing(self._ask(run)) as deltas:
-                    async for delta in deltas:
-                        yield delta
-                if not run.calls:
-                    break
-                await self._act(run)
-            else:
-                raise LimitReached(
-                    f"{self.name} asked for functions in each of {self.limits.rounds} rounds.",
-                    code="limit.rounds",
-                    hint="Raise Limits(rounds=…), or give it a smaller task.",
-                )
-            reply = await self._conclude(run)
-        except (asyncio.CancelledError, GeneratorExit):
-            await run.close(RunCancelled())
-            raise
-        except KernloomError as exc:
-            await run.close(RunFailed(code=exc.code, error=str(exc)))
-            raise
-        except Exception as exc:  # recorded, so that no session is left half open, and raised on
-            await run.close(RunFailed(code="run.failed", error=f"{type(exc).__name__}: {exc}"))
-            raise
+        with run.conversation.log.claim(run.id):
+            await run.conversation.mend()
+            try:
+                async with aclosing(self._loop(run, text)) as items:
+                    async for item in items:
+                        yield item
+            except (asyncio.CancelledError, GeneratorExit):
+                await run.close(RunCancelled())
+                raise
+            except KernloomError as exc:
+                await run.close(RunFailed(code=exc.code, error=str(exc)))
+                raise
+            except Exception as exc:  # recorded, so that no session is left half open, and raised on
+                await run.close(RunFailed(code="run.failed", error=f"{type(exc).__name__}: {exc}"))
+                raise
+
+    async def _loop(self, run: _Run, text: str) -> AsyncGenerator[StreamItem]:
+        """Prepare; then ask, act and observe until the model has no more calls; then conclude."""
+        await self._prepare(run, text)
+        for _ in range(self.limits.rounds):
+            for event in run.news():
+                yield event
+            async with aclosing(self._ask(run)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            if not run.calls:
+                break
+            await self._act(run)
+        else:
+            raise LimitReached(
+                f"{self.name} asked for functions in each of {self.limits.rounds} rounds.",
+                code="limit.rounds",
+                hint="Raise Limits(rounds=…), or give it a smaller task.",
+            )
+        reply = await self._conclude(run)
         for event in run.news():
             yield event
         yield reply
@@ -269,12 +277,13 @@ class AssistantAgent:
         if self.memory is not None and run.grounding is not None:
             citations = await self.memory.cite(text, run.grounding)
         await run.add(RunFinished(output=text, usage=run.usage))
+        run.ended = True
         return Reply(
             text=text,
             citations=citations,
             usage=run.usage,
             session=run.conversation.id,
-            run=run.context.run or "",
+            run=run.id,
             message=response.message,
             grounding=run.grounding,
             finish_reason=response.finish_reason,
@@ -295,6 +304,12 @@ class _Run:
     answer: ChatResponse | None = None
     usage: Usage = field(default_factory=Usage)
     made: int = 0
+    ended: bool = False
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.context.run or ""
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -333,11 +348,11 @@ class _Run:
 
     def _with_unique_calls(self, message: Message) -> Message:
         """Some servers number calls from 0 in every answer."""
-        known = self.conversation.log.history.call_ids
+        known = self.conversation.log.history.has_seen
         taken: set[str] = set()
         parts: list[Any] = []
         for part in message.parts:
-            if isinstance(part, ToolCall) and (not part.id or part.id in known or part.id in taken):
+            if isinstance(part, ToolCall) and (not part.id or known(part.id) or part.id in taken):
                 fresh = f"{part.id or 'call'}-{self.conversation.log.seq}-{len(parts)}"
                 part = part.model_copy(update={"id": fresh})  # noqa: PLW2901
             if isinstance(part, ToolCall):
@@ -359,6 +374,7 @@ class _Run:
 
     async def close(self, ending: RunFailed | RunCancelled) -> None:
         """End the run early: every call still open gets its outcome, then the ending is recorded."""
-        for outcome in self.conversation.log.history.repair():
-            await self.add(outcome, actor="kernloom")
+        if self.ended:
+            return
+        await self.conversation.mend(run=self.id)
         await self.add(ending)

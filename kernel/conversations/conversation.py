@@ -26,9 +26,6 @@ class Conversation:
     async def open(cls, kernel: Kernel, session: str | Conversation | None = None) -> Self | Conversation:
         """The conversation of that id, or a new one.
 
-        A call that was open when the process before stopped is given its outcome first (failed if it
-        never started, in doubt if it had), so that the history is valid again.
-
         Raises:
             NotFoundError: no session has that id.
         """
@@ -36,10 +33,15 @@ class Conversation:
             return session
         if session is None:
             return cls(await kernel.journal.create())
-        log = await kernel.journal.open(session)
-        for outcome in log.history.repair():
-            await log.append(outcome, actor="kernloom")
-        return cls(log)
+        return cls(await kernel.journal.open(session))
+
+    async def mend(self, *, run: str | None = None) -> None:
+        """Give every call that is still open its outcome, so that the history is valid again.
+
+        A call that never started failed; one that had may have had its effect and is in doubt. For a
+        session nobody is at work in: after a run was stopped, or the process before this one was.
+        """
+        await self.log.append(*self.log.history.repair(), actor="kernloom", run=run)
 
     @property
     def id(self) -> str:
@@ -54,7 +56,7 @@ class Conversation:
     @property
     def messages(self) -> list[Message]:
         """The transcript as a model may be sent it: every call beside its result."""
-        return self.log.history.messages()
+        return self.log.messages()
 
     async def add(self, *data: EventData, actor: str, run: str | None = None) -> None:
         """Append events."""

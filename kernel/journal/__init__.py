@@ -1,0 +1,30 @@
+"""The journal: everything that happens is one event appended to one log.
+
+``events`` names what can happen, ``journal`` opens and appends, ``history`` holds the invariants,
+``stores`` is the protocol of what keeps it.
+"""
+
+from .events import Event, EventData
+from .history import History
+from .journal import Journal, SessionInfo, SessionLog, new_session_id
+from .store_memory import InMemoryJournalStore
+from .store_sqlite import SqliteJournalStore
+from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript, messages
+
+__all__ = [
+    "Event",
+    "EventData",
+    "History",
+    "InMemoryJournalStore",
+    "Journal",
+    "JournalStore",
+    "SessionHead",
+    "SessionInfo",
+    "SessionLog",
+    "SqliteJournalStore",
+    "StoredEvent",
+    "Transcript",
+    "messages",
+    "new_session_id",
+]

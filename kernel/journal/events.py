@@ -102,6 +102,8 @@ class FunctionStarted(Frozen):
     kind: Literal["function.started"] = "function.started"
     call_id: str
     name: str
+    #: What the function declares to do (``read``, ``write``, ``network`` …); None: not known.
+    effects: tuple[str, ...] | None = None
 
 
 class FunctionFinished(Frozen):
@@ -264,8 +266,18 @@ def load_data(text: str | bytes, *, version: int) -> EventData:
 
 
 def checksum(
-    session: str, seq: int, at: float, actor: str, run: str | None, version: int, text: str
+    session: str,
+    seq: int,
+    at: float,
+    actor: str,
+    run: str | None,
+    version: int,
+    text: str,
+    *,
+    parent: tuple[str, int] | None = None,
 ) -> str:
     """The first 16 hex digits of SHA-256 over the envelope and the data's text, kept beside them."""
     head = f"{session}\x00{seq}\x00{at!r}\x00{actor}\x00{run or ''}\x00{version}\x00"
+    if parent is not None:
+        head += f"{parent[0]}\x00{parent[1]}\x00"
     return hashlib.sha256((head + text).encode()).hexdigest()[:16]

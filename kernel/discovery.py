@@ -1,0 +1,456 @@
+"""The plugins that are installed, each as a record; their code is loaded on first use, if it is trusted.
+
+Listing reads metadata, manifests and the lock file. It imports nothing, and whatever is wrong with one
+plugin ends in that plugin's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from .errors import ConfigError, KernloomError, PluginError, not_found
+from .functions import Effect
+from .installed import Installed, installed
+from .loading import LoadFailed, load
+from .manifest import KINDS, PluginManifest, Touches, compare
+from .trust import Lock, Pin, altered, drift, pin
+
+if TYPE_CHECKING:
+    from .config import Config
+
+Status = Literal["ok", "failed", "blocked", "disabled", "incompatible"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRecord:
+    """What is known of a plugin without running it, and whether it may run."""
+
+    name: str
+    distribution: str
+    version: str
+    #: Its entry point, ``module:attribute``.
+    entry: str
+    status: Status
+    #: The step that decided: ``entry point``, ``manifest``, ``lock``, ``import``, ``constructor`` …
+    where: str = ""
+    #: What is wrong, in a sentence; empty when it is ok.
+    why: str = ""
+    #: What to do about it.
+    hint: str = ""
+    #: The code of the error that loading it raises, e.g. ``plugin.drift``; empty when it is ok.
+    code: str = ""
+    description: str = ""
+    #: Its functions (without the plugin's name) and their effects, as the manifest says.
+    functions: Mapping[str, tuple[Effect, ...]] = field(default_factory=dict)
+    #: What else it provides, by kind: ``{"models": ("openai",)}``.
+    provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: What it says it reaches for: ``{"hosts": …, "paths": …, "env": …}``.
+    touches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: It comes with kernloom itself.
+    own: bool = False
+
+    @property
+    def owner(self) -> str:
+        """``kernloom-units 0.1.0``."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def provides_functions(self) -> bool:
+        """Whether there is anything to call in it."""
+        return bool(self.functions)
+
+
+class PluginRegistry:
+    """The installed plugins of this environment, under one configuration.
+
+    Args:
+        config: which are disabled or alone wanted, their settings, where the lock file is.
+        allow: names trusted by this program, in place of the lock file; None reads the lock.
+        seconds: how long a plugin's import and constructor may take.
+    """
+
+    def __init__(
+        self, *, config: Config, allow: Iterable[str] | None = None, seconds: float = 10.0
+    ) -> None:
+        self._config = config
+        self._allow = None if allow is None else frozenset(allow)
+        self._seconds = seconds
+        self._loaded: dict[str, object] = {}
+        self._broken: dict[str, tuple[str, BaseException]] = {}
+        self._records: list[PluginRecord] | None = None
+        self.lock = Lock(config.lock_path)
+
+    @property
+    def loaded(self) -> Mapping[str, object]:
+        """The plugins whose code has run, by name."""
+        return MappingProxyType(self._loaded)
+
+    def records(self) -> list[PluginRecord]:
+        """One record for each installed plugin, by name. Nothing is imported.
+
+        Of several plugins with one name each has its record; none of those is ok, except our own.
+        """
+        if self._records is None:
+            judge = self._judge()
+            self._records = sorted(
+                (self._judged(plugin, judge) for plugin in self._installed),
+                key=lambda record: (record.name, not record.own, record.distribution),
+            )
+        return list(self._records)
+
+    def record(self, name: str) -> PluginRecord:
+        """The record of the plugin that ``load(name)`` is about.
+
+        Raises:
+            NotFoundError: ``plugin.not_found``, with the names near it.
+        """
+        for record in self.records():
+            if record.name == name:
+                return record
+        raise not_found("plugin", name, {p.name for p in self._installed}, code="plugin.not_found")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def load(self, name: str) -> object:
+        """The plugin's instance; its code runs on the first call.
+
+        Raises:
+            NotFoundError: ``plugin.not_found``.
+            PluginError: ``plugin.blocked``, ``plugin.drift``, ``plugin.disabled``, ``plugin.incompatible``,
+                ``plugin.collision`` or ``plugin.failed``, saying what to do.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        self.record(name)
+        plugin = self._by_name[name][0]
+        record = self._judged(
+            plugin, self._judge()
+        )  # afresh: its files may have changed since they were listed
+        if record.status != "ok":
+            self._records = None
+            raise self._refusal(record) from self._broken.get(name, ("", None))[1]
+        settings = self._config.plugin_settings(name)
+        try:
+            instance = load(plugin, settings, seconds=None if plugin.own else self._seconds)
+            self._check_promise(plugin, instance)
+        except LoadFailed as exc:
+            raise self.fail(name, where=exc.where, error=exc.error) from exc.error
+        self._loaded[name] = instance
+        return instance
+
+    def fail(self, name: str, *, where: str, error: BaseException) -> PluginError:
+        """Record that a plugin cannot be used; gives back the error that says so."""
+        self._broken[name] = (where, error)
+        self._loaded.pop(name, None)
+        self._records = None
+        return self._refusal(self.record(name))
+
+    def function_names(self) -> set[str]:
+        """``plugin.function`` of every plugin that may be loaded."""
+        return {
+            f"{r.name}.{function}" for r in self.records() if r.status == "ok" for function in r.functions
+        }
+
+    def provider(self, kind: str, name: str) -> str | None:
+        """The plugin that provides ``name``, e.g. ``provider("models", "openai")``; None if there is none.
+
+        When only a plugin that may not be loaded provides it, that one is named: loading it says why not.
+
+        Raises:
+            PluginError: ``plugin.collision`` when two plugins that may be loaded provide it.
+        """
+        providers = [r for r in self.records() if name in r.provides.get(kind, ())]
+        able = sorted((r for r in providers if r.status == "ok"), key=lambda record: not record.own)
+        if len(able) > 1 and not able[0].own:
+            raise PluginError(
+                f"{kind.removesuffix('s').capitalize()} {name!r} is provided by {_both(able)}.",
+                code="plugin.collision",
+                hint=f"Disable one of them: kernloom plugins disable {able[-1].name}.",
+            )
+        chosen = able or providers
+        return chosen[0].name if chosen else None
+
+    def provided(self, kind: str) -> dict[str, str]:
+        """``{name: plugin}`` of everything of a kind (``models``, ``planners``) that may be loaded."""
+        found: dict[str, str] = {}
+        for record in sorted(self.records(), key=lambda record: not record.own):
+            if record.status == "ok":
+                for name in record.provides.get(kind, ()):
+                    found.setdefault(name, record.name)
+        return found
+
+    def owner(self, name: str) -> str:
+        """``kernloom-units 0.1.0``."""
+        return self.record(name).owner
+
+    def allow(self, name: str) -> Pin:
+        """Trust an installed plugin as it is now, in the lock file; none of its code runs.
+
+        Raises:
+            NotFoundError: ``plugin.not_found``.
+            PluginError: it cannot be trusted: it collides, has no manifest, or is not where it claims.
+            ConfigError: the lock file cannot be read.
+        """
+        plugin, record = self._sole(name), self.record(name)
+        if record.status in ("failed", "incompatible") and name not in self._broken:
+            raise self._refusal(record)
+        pinned = pin(plugin)
+        self.lock.allow(name, pinned)
+        self.refresh()
+        return pinned
+
+    def disallow(self, name: str) -> bool:
+        """Take the trust back; False when there was none."""
+        changed = self.lock.disallow(name)
+        self.refresh()
+        return changed
+
+    def disable(self, name: str) -> None:
+        """Switch a plugin off, in the lock file.
+
+        Raises:
+            NotFoundError: ``plugin.not_found``.
+        """
+        self.record(name)
+        self.lock.disable(name)
+        self.refresh()
+
+    def enable(self, name: str) -> bool:
+        """Undo :meth:`disable`; False when it was not disabled by it."""
+        changed = self.lock.enable(name)
+        self.refresh()
+        return changed
+
+    def altered(self, name: str) -> list[str]:
+        """Files of a plugin that are not what its installer recorded; to be shown before allowing it."""
+        plugin = self._sole(name)
+        return [] if plugin.own else altered(plugin.place)
+
+    def refresh(self) -> None:
+        """Look again: after something was installed, allowed or mended. What was loaded stays."""
+        for cached in ("_installed", "_by_name"):
+            self.__dict__.pop(cached, None)
+        self._broken.clear()
+        self._records = None
+
+    async def aclose(self) -> None:
+        """Give back what loaded plugins hold: each one's ``aclose``, if it has one."""
+        plugins, self._loaded = self._loaded, {}
+        for name, plugin in plugins.items():
+            close = getattr(plugin, "aclose", None)
+            if close is None:
+                continue
+            try:
+                await close()
+            except Exception as exc:  # the boundary to other people's code; the others close too
+                self._broken[name] = ("aclose", exc)
+
+    @cached_property
+    def _installed(self) -> list[Installed]:
+        return installed()
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Installed]]:
+        """Our own first: a stranger cannot take the name of one of ours away."""
+        found: dict[str, list[Installed]] = {}
+        for plugin in self._installed:
+            found.setdefault(plugin.name, []).append(plugin)
+        return found
+
+    def _sole(self, name: str) -> Installed:
+        record = self.record(name)
+        if len(self._by_name[name]) > 1 and not record.own:
+            raise self._refusal(record)
+        return self._by_name[name][0]
+
+    def _judge(self) -> _Judge:
+        return _Judge(self._config, self._allow, self.lock)
+
+    def _judged(self, plugin: Installed, judge: _Judge) -> PluginRecord:
+        rivals = [p for p in self._by_name[plugin.name] if p is not plugin]
+        record = judge.record(plugin, rivals)
+        broken = self._broken.get(plugin.name)
+        if broken is None or record.status != "ok":
+            return record
+        where, error = broken
+        return judge.refused(record, "failed", where=where, why=_in_words(error), hint=_hint(error))
+
+    def _check_promise(self, plugin: Installed, instance: object) -> None:
+        """Raises LoadFailed when the code is not what the manifest says."""
+        try:
+            problems = compare(plugin.manifest, instance, name=plugin.name)
+        except BaseException as exc:  # reading a plugin's functions runs its code
+            raise LoadFailed("functions", exc) from exc
+        if problems:
+            lie = PluginError(
+                f"its code and its manifest disagree: {'; '.join(problems)}",
+                hint="Its author can mend it with: kernloom plugin check --write.",
+            )
+            raise LoadFailed("manifest", lie)
+
+    def _refusal(self, record: PluginRecord) -> PluginError:
+        return PluginError(
+            f"Plugin {record.name!r} ({record.owner}) is {record.status}: {record.why}.",
+            code=record.code,
+            hint=record.hint or None,
+            plugin=record.name,
+            distribution=record.distribution,
+            version=record.version,
+            where=record.where,
+        )
+
+
+class _Judge:
+    """Decides what each plugin may do, from configuration and lock as they are now."""
+
+    def __init__(self, config: Config, allow: frozenset[str] | None, lock: Lock) -> None:
+        self._config = config
+        self._allow = allow
+        self._pins: Mapping[str, Pin] = {}
+        self._disabled = config.disabled
+        self._lock_error: ConfigError | None = None
+        if allow is not None:
+            return
+        try:
+            self._pins = lock.pins
+            self._disabled = self._disabled | lock.disabled
+        except ConfigError as exc:
+            self._lock_error = exc
+
+    def record(self, plugin: Installed, rivals: list[Installed]) -> PluginRecord:
+        """The plugin's record, judged by the first thing that stands against it."""
+        try:
+            said = plugin.manifest
+        except PluginError as exc:
+            record = _record(plugin, None)
+            return self._switched_off(record) or self.refused(
+                record,
+                "incompatible" if exc.code == "plugin.incompatible" else "failed",
+                where=exc.code.removeprefix("plugin.").replace("_", " "),
+                why=_sentence(exc.message),
+                hint=exc.hint or "",
+            )
+        record = _record(plugin, said)
+        off = self._switched_off(record)
+        if off is not None:
+            return off
+        if plugin.own:
+            return record
+        if rivals:
+            owners = ", ".join(sorted({plugin.owner, *(rival.owner for rival in rivals)}))
+            return self.refused(
+                record,
+                "failed",
+                where="name",
+                code="plugin.collision",
+                why=f"its name is claimed by {owners}",
+                hint="Uninstall one of them.",
+            )
+        return self._trusted(plugin, record)
+
+    def _switched_off(self, record: PluginRecord) -> PluginRecord | None:
+        """Narrowing is for what was installed; our own are switched off by name only."""
+        if record.name in self._disabled:
+            why, hint = "it was switched off", f"Run: kernloom plugins enable {record.name}."
+        elif record.own:
+            return None
+        elif self._config.no_plugins:
+            why, hint = "no installed plugin may load", "Leave out --no-plugins and KERNLOOM_NO_PLUGINS."
+        elif self._config.only is not None and record.name not in self._config.only:
+            why, hint = "KERNLOOM_PLUGINS does not name it", "Add it to KERNLOOM_PLUGINS."
+        else:
+            return None
+        return self.refused(record, "disabled", where="configuration", why=why, hint=hint)
+
+    def _trusted(self, plugin: Installed, record: PluginRecord) -> PluginRecord:
+        command = f"kernloom plugins allow {plugin.name}"
+        if self._allow is not None:
+            if plugin.name in self._allow:
+                return record
+            return self.refused(
+                record,
+                "blocked",
+                where="allow",
+                why="this program does not allow it",
+                hint=f"Name it in Kernel(allow=[{plugin.name!r}]).",
+            )
+        if self._lock_error is not None:
+            return self.refused(
+                record,
+                "blocked",
+                where="lock",
+                why=_sentence(self._lock_error.message),
+                hint=self._lock_error.hint or "",
+            )
+        pinned = self._pins.get(plugin.name)
+        if pinned is None:
+            hint = f"Look at it, then run: {command}."
+            return self.refused(record, "blocked", where="lock", why="nobody has allowed it yet", hint=hint)
+        try:
+            changes = drift(pinned, pin(plugin))
+        except PluginError as exc:
+            changes = [_sentence(exc.message)]
+        if not changes:
+            return record
+        return self.refused(
+            record,
+            "blocked",
+            where="lock",
+            code="plugin.drift",
+            why=f"it changed since it was allowed: {'; '.join(changes)}",
+            hint=f"Look at what changed, then run: {command}.",
+        )
+
+    @staticmethod
+    def refused(
+        record: PluginRecord, status: Status, *, where: str, why: str, hint: str = "", code: str = ""
+    ) -> PluginRecord:
+        """The record with what stands against it."""
+        return replace(
+            record, status=status, where=where, why=why, hint=hint, code=code or f"plugin.{status}"
+        )
+
+
+def _record(plugin: Installed, said: PluginManifest | None) -> PluginRecord:
+    said = said or PluginManifest()
+    touches: Touches = said.touches
+    return PluginRecord(
+        name=plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        entry=plugin.entry,
+        status="ok",
+        description=said.description,
+        functions={name: tuple(sorted(f.effects)) for name, f in sorted(said.functions.items())},
+        provides={kind: said.provided(kind) for kind in KINDS if said.provided(kind)},
+        touches={key: values for key, values in touches.model_dump().items() if values},
+        own=plugin.own,
+    )
+
+
+def _both(records: list[PluginRecord]) -> str:
+    return " and by ".join(f"{record.name} ({record.owner})" for record in records)
+
+
+def _sentence(text: str) -> str:
+    """As part of a sentence of ours: no full stop, no line break."""
+    return " ".join(text.split()).rstrip(".")
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, (KernloomError, TimeoutError)):
+        return _sentence(getattr(error, "message", str(error)))
+    return _sentence(f"{type(error).__name__}: {error}")
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, KernloomError):
+        return error.hint or ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"It needs the module {error.name!r}: install what provides it."
+    return "Report it to the plugin's author, or switch it off: kernloom plugins disable."

@@ -1,0 +1,363 @@
+"""The journal: sessions of events, each one log that only grows.
+
+A :class:`Journal` opens sessions in a store; a :class:`SessionLog` is one of them, read into memory and
+appended to. Nothing is written that would break the invariants of :mod:`kernloom.kernel.journal.history`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from ..errors import InvariantError, JournalError, NotFoundError, not_found
+from ..messages import Message
+from .events import Event, EventData, MessageAdded, RunStarted
+from .history import History
+from .records import corrupt, pack, unpack
+from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript
+
+#: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
+_KEPT = 64
+
+#: Events read at a time: between two pages other tasks get their turn.
+_PAGE = 1000
+
+RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled", "damaged"]
+
+_RUN_STATUS: dict[str, RunStatus] = {
+    "run.started": "unfinished",
+    "run.finished": "finished",
+    "run.failed": "failed",
+    "run.cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as a list shows it."""
+
+    id: str
+    #: Seconds since the epoch: its first and its last event.
+    created: float
+    updated: float
+    #: How many events it has.
+    events: int
+    #: The first line a user said, at most 80 characters; empty if nobody said anything.
+    title: str
+    #: Who ran last: an agent's or a plan's name; empty if nobody ran.
+    agent: str
+    #: How the last run ended. ``unfinished``: it is still running, or died without a word.
+    #: ``damaged``: what the list needed of it could not be read.
+    status: RunStatus
+    #: ``(session, seq)`` that opened it, for a child session.
+    parent: tuple[str, int] | None = None
+
+
+class Journal:
+    """Sessions in one store.
+
+    ::
+
+        async with Journal(SqliteJournalStore("journal.db")) as journal:
+            log = await journal.create()
+            await log.append(MessageAdded(message=user("Hello")), actor="ann")
+            again = await journal.open(log.id)
+            again.messages()
+    """
+
+    def __init__(
+        self,
+        store: JournalStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id or (lambda: new_session_id(clock()))
+        self._open: OrderedDict[str, SessionLog] = OrderedDict()
+
+    def new_id(self) -> str:
+        """A fresh id that sorts by time, for a session or a run."""
+        return self._new_id()
+
+    async def create(self, *, parent: tuple[str, int] | None = None) -> SessionLog:
+        """A new session, the child of event ``(session, seq)`` if ``parent`` says so.
+
+        It is in the store from its first event on.
+        """
+        head = SessionHead(self._new_id(), 0, 0.0, 0.0, parent)
+        return self._keep(SessionLog(self._store, head, clock=self._clock))
+
+    async def open(self, session: str) -> SessionLog:
+        """The session of that id, or the one whose id starts so, with all its events.
+
+        Opened twice in one process it is the same object, brought up to date.
+
+        Raises:
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several start so.
+            JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
+        """
+        log = self._open.get(session)
+        if log is None or not log.seq:
+            head = await self._find(session)
+            log = self._open.get(head.id) or SessionLog(self._store, head, clock=self._clock)
+        await log.refresh()
+        return self._keep(log)
+
+    def _keep(self, log: SessionLog) -> SessionLog:
+        self._open[log.id] = log
+        self._open.move_to_end(log.id)
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)
+        return log
+
+    async def sessions(
+        self, *, limit: int | None = 50, children: bool = False, parent: str | None = None
+    ) -> list[SessionInfo]:
+        """The sessions, last used first.
+
+        Those that were opened by another are left out, unless ``children`` asks for all or ``parent`` for
+        the children of one session.
+        """
+        heads = await self._store.sessions(
+            limit=limit, parent=parent, roots=not children and parent is None
+        )
+        return [await self._describe(head) for head in heads]
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+    async def __aenter__(self) -> Journal:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _find(self, session: str) -> SessionHead:
+        wanted = session.strip()
+        heads = await self._store.sessions(prefix=wanted, limit=20) if wanted else []
+        for head in heads:
+            if head.id == wanted:
+                return head
+        if len(heads) == 1:
+            return heads[0]
+        if heads:
+            names = [head.id for head in heads]
+            raise NotFoundError(
+                f"{len(names)} sessions start with {wanted!r}: {', '.join(names[:5])}.",
+                code="journal.ambiguous_session",
+                hint="Type more of the id.",
+                near=names,
+            )
+        known = await self._store.sessions(limit=500)
+        raise not_found("session", wanted, [head.id for head in known], code="journal.unknown_session")
+
+    async def _describe(self, head: SessionHead) -> SessionInfo:
+        title, agent = "", ""
+        status: RunStatus = "damaged"
+        with suppress(JournalError):  # one damaged session must not hide the others
+            title, agent, status = await self._summary(head)
+        return SessionInfo(
+            id=head.id,
+            created=head.created,
+            updated=head.updated,
+            events=head.seq,
+            title=title,
+            agent=agent,
+            status=status,
+            parent=head.parent,
+        )
+
+    async def _summary(self, head: SessionHead) -> tuple[str, str, RunStatus]:
+        read = self._store.read
+        said = await read(head.id, kinds={"message"}, limit=3)
+        ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
+        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        started = unpack(head, ran[0]).data if ran else None
+        return (
+            _title(unpack(head, row).data for row in said),
+            started.name if isinstance(started, RunStarted) else "",
+            _RUN_STATUS[ended[0].kind] if ended else "none",
+        )
+
+
+class SessionLog:
+    """One session: what happened, and the only way to add to it.
+
+    Several tasks may append at once; they take turns. Other processes may append as well: then
+    :meth:`append` raises ``journal.conflict``, and :meth:`refresh` reads what they wrote. Call it before
+    a run, and a conversation can be carried on from two terminals in turn.
+    """
+
+    def __init__(self, store: JournalStore, head: SessionHead, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._head = head
+        self._history = History()
+        self._transcript = Transcript()
+        #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
+        self.events: list[Event] = []
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsure = False
+        self._holder: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._head.id
+
+    @property
+    def parent(self) -> tuple[str, int] | None:
+        """``(session, seq)`` that opened it, for a child session."""
+        return self._head.parent
+
+    @property
+    def seq(self) -> int:
+        """The last event's seq; 0 before the first."""
+        return len(self.events)
+
+    @property
+    def history(self) -> History:
+        """Which calls are open, and how to repair them. To be read only."""
+        return self._history
+
+    def messages(self) -> list[Message]:
+        """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
+        return self._transcript.messages()
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[None]:
+        """Hold the session for one run: two at once in one process would answer each other's calls.
+
+        Raises:
+            JournalError: ``journal.busy``, another run is at work in it.
+        """
+        if self._holder is not None:
+            raise JournalError(
+                f"Session {self.id!r} is in the middle of run {self._holder!r}.",
+                code="journal.busy",
+                hint="Wait until that run is over, or start another session.",
+            )
+        self._holder = run
+        try:
+            yield
+        finally:
+            self._holder = None
+
+    async def append(
+        self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
+    ) -> list[Event]:
+        """Write ``data`` as one batch, all or nothing, and return the events they became.
+
+        When it returns they survive the death of the process; with ``durable`` also that of the machine.
+        Several at once cost less than one by one.
+
+        Raises:
+            InvariantError: ``journal.invariant``, what was to be written cannot follow.
+            UsageError: ``journal.not_json``, a value in it is no JSON.
+            JournalError: ``journal.conflict``, another process has appended; or what the store says.
+        """
+        async with self._turn():
+            if self._unsure:
+                await self._catch_up()
+            at, before = self._clock(), len(self.events)
+            events: list[Event] = []
+            rows: list[StoredEvent] = []
+            try:
+                for seq, item in enumerate(data, start=before + 1):
+                    event, row = pack(self._head, seq, at, actor, run, item)
+                    self._history.apply(event.data)
+                    events.append(event)
+                    rows.append(row)
+                await self._write(rows, durable=durable)
+            except BaseException:
+                if events:
+                    self._history = History(event.data for event in self.events)
+                raise
+            self.events.extend(events)
+            for event in events:
+                self._transcript.apply(event.data)
+            return events
+
+    async def refresh(self) -> list[Event]:
+        """Read what other writers have appended, and return it."""
+        async with self._turn():
+            return await self._catch_up()
+
+    async def _write(self, rows: Sequence[StoredEvent], *, durable: bool) -> None:
+        try:
+            await self._store.append(
+                self.id, rows, expected_seq=len(self.events), parent=self.parent, durable=durable
+            )
+        except JournalError:
+            raise
+        except BaseException:
+            # Cancelled, or worse, in mid-air: whether it was written is seen by looking, next time.
+            self._unsure = True
+            raise
+
+    async def _catch_up(self) -> list[Event]:
+        before = len(self.events)
+        while True:
+            rows = await self._store.read(self.id, after=len(self.events), limit=_PAGE)
+            for row in rows:
+                self._take(row)
+            if len(rows) < _PAGE:
+                break
+            await asyncio.sleep(0)
+        if len(self.events) < self._head.seq:
+            raise corrupt(self.id, len(self.events) + 1, f"it is missing, {self._head.seq} were written")
+        self._unsure = False
+        return self.events[before:]
+
+    def _take(self, row: StoredEvent) -> None:
+        expected = len(self.events) + 1
+        if row.seq != expected:
+            raise corrupt(self.id, expected, f"{row.seq!r} stands in its place")
+        event = unpack(self._head, row)
+        try:
+            self._history.apply(event.data)
+        except InvariantError as exc:
+            raise corrupt(self.id, expected, exc.message) from exc
+        self._transcript.apply(event.data)
+        self.events.append(event)
+
+    def _turn(self) -> asyncio.Lock:
+        """One append at a time. asyncio's locks belong to a loop, a log may outlive one (``run_sync``)."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._lock = loop, asyncio.Lock()
+        return self._lock
+
+
+def new_session_id(at: float) -> str:
+    """16 characters that sort by time: milliseconds since the epoch (45 bits), then 35 random bits.
+
+    Lower-case Crockford base 32, which has no i, l, o or u to misread.
+    """
+    number = (int(at * 1000) & (1 << 45) - 1) << 35 | int.from_bytes(os.urandom(5)) >> 5
+    return "".join(_BASE32[number >> shift & 31] for shift in range(75, -1, -5))
+
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _title(said: Iterable[EventData]) -> str:
+    for data in said:
+        if isinstance(data, MessageAdded) and data.message.role == "user" and data.message.text.strip():
+            line = data.message.text.strip().splitlines()[0]
+            return line if len(line) <= 80 else line[:79] + "…"
+    return ""

@@ -1,0 +1,178 @@
+"""The file behind :class:`~kernloom.kernel.journal.store_sqlite.SqliteJournalStore`.
+
+Its tables, how it is made and recognised, and what SQLite's errors mean for whoever reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from ..errors import JournalError
+
+#: What ``PRAGMA user_version`` says of the tables below.
+SCHEMA_VERSION = 1
+#: ``PRAGMA application_id``: "klom", by which a file is known to be a journal.
+APPLICATION_ID = 0x6B6C6F6D
+
+# An event's place is its session's number * 2^32 + its seq: one integer key, so that a session lies
+# together and an append touches one page of one tree. A session's seq is kept beside its events on
+# purpose: should damage take the last of them, it shows. Small pages, since a commit writes whole ones.
+_PAGE_SIZE = 2048
+_SCHEMA = """
+CREATE TABLE sessions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    seq INTEGER NOT NULL,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    parent_session TEXT,
+    parent_seq INTEGER
+);
+CREATE INDEX sessions_parent ON sessions (parent_session) WHERE parent_session IS NOT NULL;
+CREATE TABLE events (
+    place INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    actor TEXT NOT NULL,
+    run TEXT,
+    kind TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    checksum TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE VIEW journal AS
+    SELECT id AS session, place & 4294967295 AS seq, datetime(at, 'unixepoch') AS at, actor, run, kind, text
+    FROM events JOIN sessions ON number = place >> 32
+"""
+
+
+def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Two connections to the journal at ``path``, one to write and one to read; made if it is not there.
+
+    Raises:
+        JournalError: it is something else, of a later release, or cannot be written.
+        sqlite3.Error: anything :func:`translated` has words for, a lock among it.
+    """
+    try:
+        _make_file(path)
+        writer = _connection(path)
+    except OSError as exc:
+        raise refused(path, "journal.unwritable", f"cannot be opened: {exc}") from exc
+    try:
+        _prepare(path, writer)
+        return writer, _connection(path)
+    except BaseException:
+        writer.close()
+        raise
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    """Whether waiting helps: another connection holds the lock."""
+    number = getattr(exc, "sqlite_errorcode", None)
+    return number is not None and number & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def translated(path: Path, exc: sqlite3.Error) -> JournalError:
+    """The error a caller is told; its low byte decides, the rest is detail."""
+    number = getattr(exc, "sqlite_errorcode", None)
+    # The module's own complaint, about text that is no UTF-8, has no number.
+    code, what = _ERRORS.get(sqlite3.SQLITE_CORRUPT if number is None else number & 0xFF, _OTHER)
+    return refused(path, code, f"{what}: {exc}")
+
+
+def refused(path: Path, code: str, what: str) -> JournalError:
+    """The error of a journal that cannot be used as it is."""
+    return JournalError(
+        f"The journal {str(path)!r} {what}.", code=code, hint=_HINTS.get(code), path=str(path)
+    )
+
+
+def _make_file(path: Path) -> None:
+    """Make the file for this user alone; SQLite gives its companions the same permissions.
+
+    An existing file is not opened here: closing it again would drop the locks that other connections of
+    this process hold on it (POSIX).
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    # No timeout: waiting is the event loop's business. Threads are kept apart by the store.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _prepare(path: Path, writer: sqlite3.Connection) -> None:
+    """Make the tables of a new file; refuse a file that is no journal, or of a later release."""
+    new = _pragma(writer, "application_id") != APPLICATION_ID
+    if new:
+        _refuse_foreign(path, writer)
+        writer.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    mode = _pragma(writer, "journal_mode = WAL")
+    if mode != "wal":
+        raise refused(
+            path, "journal.unwritable", f"cannot use write-ahead logging (it is in mode {mode!r})"
+        )
+    writer.execute("PRAGMA synchronous = NORMAL")
+    writer.execute("PRAGMA wal_autocheckpoint = 0")
+    if new:
+        _make_tables(path, writer)
+    version = _pragma(writer, "user_version")
+    if version != SCHEMA_VERSION:
+        raise refused(
+            path, "journal.newer", f"has schema {version!r}, and this release knows {SCHEMA_VERSION}"
+        )
+
+
+def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise refused(path, "journal.not_a_journal", "is a database of something else")
+
+
+def _make_tables(path: Path, writer: sqlite3.Connection) -> None:
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been quicker between our look and our lock.
+        if _pragma(writer, "application_id") != APPLICATION_ID:
+            _refuse_foreign(path, writer)
+            for statement in _SCHEMA.split(";"):
+                writer.execute(statement)
+            writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        writer.execute("COMMIT")
+    except BaseException:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+        raise
+
+
+def _pragma(connection: sqlite3.Connection, what: str) -> object:
+    with closing(connection.execute(f"PRAGMA {what}")) as rows:
+        value: object = rows.fetchone()[0]
+        return value
+
+
+_OTHER = ("journal.failed", "failed")
+_ERRORS = {
+    sqlite3.SQLITE_NOTADB: ("journal.not_a_journal", "is no database"),
+    sqlite3.SQLITE_CORRUPT: ("journal.corrupt", "is damaged"),
+    sqlite3.SQLITE_FULL: ("journal.full", "could not grow"),
+    sqlite3.SQLITE_IOERR: ("journal.io", "could not be read or written"),
+    sqlite3.SQLITE_READONLY: ("journal.unwritable", "cannot be written"),
+    sqlite3.SQLITE_CANTOPEN: ("journal.unwritable", "cannot be opened"),
+    sqlite3.SQLITE_PERM: ("journal.unwritable", "cannot be opened"),
+    sqlite3.SQLITE_AUTH: ("journal.unwritable", "cannot be opened"),
+}
+_HINTS = {
+    "journal.not_a_journal": "Choose another path for the journal; nothing was changed in this file.",
+    "journal.newer": "Upgrade kernloom, or use another journal.",
+    "journal.corrupt": "Restore it from a backup, or move it away to begin a new one.",
+    "journal.full": "Make room and try again; what was written before is kept.",
+    "journal.io": "Look after the disk and try again; what was written before is kept.",
+    "journal.unwritable": "Check the path and its permissions.",
+}
