@@ -311,6 +311,6 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 def _title(said: Iterable[EventData]) -> str:
     for data in said:
         if isinstance(data, MessageAdded) and data.message.role == "user" and data.message.text.strip():
-            line = data.message.text.strip().splitlines()[0]
+            line = data.message.text.strip().splitlines()[0].rstrip()
             return line if len(line) <= 80 else line[:79] + "…"
     return ""

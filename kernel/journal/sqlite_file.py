@@ -68,16 +68,16 @@ def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         raise
 
 
-def is_busy(exc: sqlite3.Error) -> bool:
+def is_busy(exc: Exception) -> bool:
     """Whether waiting helps: another connection holds the lock."""
     number = getattr(exc, "sqlite_errorcode", None)
     return number is not None and number & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def translated(path: Path, exc: sqlite3.Error) -> JournalError:
+def translated(path: Path, exc: Exception) -> JournalError:
     """The error a caller is told; its low byte decides, the rest is detail."""
     number = getattr(exc, "sqlite_errorcode", None)
-    # The module's own complaint, about text that is no UTF-8, has no number.
+    # Text that is no UTF-8 is the module's own complaint, not SQLite's, and has no number.
     code, what = _ERRORS.get(sqlite3.SQLITE_CORRUPT if number is None else number & 0xFF, _OTHER)
     return refused(path, code, f"{what}: {exc}")
 

@@ -142,7 +142,7 @@ class SqliteJournalStore:
                 return await _in_thread(work) if in_thread else work()
             except _Busy:
                 pass
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
                 if not is_busy(exc):
                     raise translated(self.path, exc) from exc
             now = time.monotonic()
