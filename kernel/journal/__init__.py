@@ -5,7 +5,7 @@
 """
 
 from .events import Event, EventData
-from .history import History, messages
+from .history import History, Transcript, messages
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
 from .store_memory import InMemoryJournalStore
 from .store_sqlite import SqliteJournalStore
@@ -23,6 +23,7 @@ __all__ = [
     "SessionLog",
     "SqliteJournalStore",
     "StoredEvent",
+    "Transcript",
     "messages",
     "new_session_id",
 ]

@@ -171,62 +171,94 @@ _RULES: dict[type, Callable[[History, Any], None]] = {
 
 
 def messages(events: Iterable[Event]) -> list[Message]:
-    """The conversation as a provider may be sent it: a view of ``events``, valid whatever they are.
+    """The conversation as a provider may be sent it: a view of ``events``, valid whatever they are."""
+    transcript = Transcript()
+    for event in events:
+        transcript.add(event.data)
+    return transcript.messages()
+
+
+class Transcript:
+    """:func:`messages`, event by event.
 
     User, system and answered messages in order; a partial answer as its text; each answer that called
     functions followed at once by one ``tool`` message with their results, in the order of the calls.
-    What has no counterpart in ``events`` (a call still open, a result whose call was cut off) is left
-    out, and with it a message that has nothing left to say.
+    What has no counterpart (a call still open, a result whose call was cut off) is left out, and with it
+    a message that has nothing left to say.
     """
-    said: list[Message | _Round] = []
-    waiting: dict[str, _Round] = {}
-    for event in events:
-        data = event.data
+
+    __slots__ = ("_said", "_waiting")
+
+    def __init__(self) -> None:
+        self._said: list[Message | _Round] = []
+        self._waiting: dict[str, _Round] = {}
+
+    def add(self, data: EventData) -> None:
+        """Go one event further."""
         if isinstance(data, MessageAdded):
             if data.message.role != "tool":
-                said.append(data.message)
+                self._say(data.message)
         elif isinstance(data, ModelAnswered):
             calls = () if data.partial else data.message.tool_calls
-            if not calls:
-                said.append(data.message)
-                continue
-            around = _Round(data.message, {})
-            said.append(around)
-            waiting.update((call.id, around) for call in calls)
+            if calls:
+                around = _Round(data.message, {call.id for call in calls}, {})
+                self._said.append(around)
+                self._waiting.update(dict.fromkeys(around.calls, around))
+            else:
+                self._say(data.message)
         elif isinstance(data, (FunctionFinished, FunctionFailedEvent, FunctionInDoubtEvent)):
-            found = waiting.pop(data.result.call_id, None)
-            if found is not None:
-                found.results[data.result.call_id] = data.result
-    return [message for item in said for message in _told(item)]
+            asked = self._waiting.pop(data.result.call_id, None)
+            if asked is not None:
+                asked.results[data.result.call_id] = data.result
+
+    def messages(self) -> list[Message]:
+        """The conversation so far; a list of the caller's own."""
+        told: list[Message] = []
+        for item in self._said:
+            if isinstance(item, Message):
+                told.append(item)
+            else:
+                told.extend(item.told())
+        return told
+
+    def _say(self, message: Message) -> None:
+        plain = _keep(message, {})
+        if plain.parts:
+            self._said.append(plain)
 
 
 @dataclass(slots=True)
 class _Round:
+    """An answer that called functions, and what came of it so far."""
+
     answer: Message
+    calls: set[str]
     results: dict[str, ToolResult]
+    _whole: tuple[Message, ...] = ()
 
-
-def _told(item: Message | _Round) -> list[Message]:
-    if isinstance(item, Message):
-        plain = _keep(item, {})
-        return [plain] if plain.parts else []
-    answer = _keep(item.answer, item.results)
-    if not answer.parts:
-        return []
-    results = tuple(item.results[call.id] for call in answer.tool_calls)
-    return [answer, Message(role="tool", parts=results)] if results else [answer]
+    def told(self) -> tuple[Message, ...]:
+        if self._whole:
+            return self._whole
+        answer = _keep(self.answer, self.results)
+        results = tuple(self.results[call.id] for call in answer.tool_calls)
+        told = (
+            (answer, Message(role="tool", parts=results)) if results else (answer,) if answer.parts else ()
+        )
+        if len(self.results) == len(self.calls):
+            self._whole = told
+        return told
 
 
 def _keep(message: Message, answered: dict[str, ToolResult]) -> Message:
     """``message`` with its text and, once each, the calls that are answered."""
-    left = dict.fromkeys(answered)
+    left = set(answered)
     parts: list[Part] = []
     for part in message.parts:
         if isinstance(part, TextPart):
             if part.text:
                 parts.append(part)
         elif isinstance(part, ToolCall) and part.id in left:
-            del left[part.id]
+            left.remove(part.id)
             parts.append(part)
     if len(parts) == len(message.parts):
         return message

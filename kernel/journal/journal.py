@@ -18,7 +18,7 @@ from typing import Literal
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
 from .events import Event, EventData, MessageAdded, RunStarted
-from .history import History, messages
+from .history import History, Transcript
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
 
@@ -90,7 +90,7 @@ class Journal:
         """The session of that id, or the one whose id starts so, with all its events.
 
         Raises:
-            NotFoundError: ``journal.unknown_session``, or ``journal.ambiguous_session`` if several start so.
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
             JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
         """
         log = SessionLog(self._store, await self._find(session), clock=self._clock)
@@ -183,6 +183,7 @@ class SessionLog:
         self._clock = clock
         self._head = head
         self._history = History()
+        self._transcript = Transcript()
         #: Every event so far, as a reader of the store sees it. Append with :meth:`append` only.
         self.events: list[Event] = []
         self._lock = asyncio.Lock()
@@ -211,7 +212,7 @@ class SessionLog:
 
     def messages(self) -> list[Message]:
         """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
-        return messages(self.events)
+        return self._transcript.messages()
 
     async def append(
         self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
@@ -243,6 +244,8 @@ class SessionLog:
                 if events:
                     self._history = History(event.data for event in self.events)
                 raise
+            for event in events:
+                self._transcript.add(event.data)
             self.events.extend(events)
             return events
 
@@ -286,6 +289,7 @@ class SessionLog:
             self._history.apply(event.data)
         except InvariantError as exc:
             raise corrupt(self.id, expected, exc.message) from exc
+        self._transcript.add(event.data)
         self.events.append(event)
 
     def _turn(self) -> asyncio.Lock:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pytest
-
 from kernloom.kernel.errors import InvariantError
 from kernloom.kernel.journal import Event, EventData, History, messages
 from kernloom.kernel.journal.events import (
@@ -60,7 +59,11 @@ def view(*data: EventData) -> list[Message]:
         ([], done("a"), "nobody had asked for it"),
         ([], FunctionStarted(call_id="a", name="plugin.a"), "nobody had asked for it"),
         ([ASK, answer("", "a"), done("a")], failed("a"), "already has its outcome"),
-        ([ASK, answer("", "a"), done("a")], FunctionStarted(call_id="a", name="x"), "already has its outcome"),
+        (
+            [ASK, answer("", "a"), done("a")],
+            FunctionStarted(call_id="a", name="x"),
+            "already has its outcome",
+        ),
         ([ASK, answer("", "a")], ASK, "calls have no outcome: a"),
         ([FunctionRequested(call=call("a"))], ASK, "calls have no outcome: a"),
         ([ASK], ASK, "has not answered"),

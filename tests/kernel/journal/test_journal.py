@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kernloom.kernel.errors import InvariantError, JournalError, NotFoundError, UsageError
 from kernloom.kernel.journal import (
     EventData,
@@ -132,7 +131,16 @@ async def test_parallel_tasks_may_append_to_one_session(store: JournalStore) -> 
 
 @pytest.mark.parametrize(
     "value",
-    [(1, 2), {"a": {1}}, datetime(2026, 1, 2, tzinfo=UTC), math.nan, {1: "one"}, [1.5, None], b"text", "text"],
+    [
+        (1, 2),
+        {"a": {1}},
+        datetime(2026, 1, 2, tzinfo=UTC),
+        math.nan,
+        {1: "one"},
+        [1.5, None],
+        b"text",
+        "text",
+    ],
 )
 async def test_what_a_log_holds_is_what_will_be_read_back(store: JournalStore, value: object) -> None:
     log = await Journal(store).create()
@@ -206,7 +214,12 @@ async def test_the_list_shows_who_said_what_and_how_it_ended(store: JournalStore
     started = RunStarted(name="librarian")
     failure = RunFailed(code="x", error="y")
     histories: dict[str, Sequence[EventData]] = {
-        "a": [MessageAdded(message=system("Be brief.")), said("\n First line \nsecond"), started, RunFinished()],
+        "a": [
+            MessageAdded(message=system("Be brief.")),
+            said("\n First line \nsecond"),
+            started,
+            RunFinished(),
+        ],
         "b": [started, failure, RunStarted(name="critic"), said("x" * 100)],
         "c": [started, failure],
         "d": [started, RunCancelled()],

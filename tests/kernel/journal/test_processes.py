@@ -24,7 +24,8 @@ async def main():
     log = await (journal.open("abc") if len(sys.argv) > 2 else journal.create())
     while True:
         size = log.seq % 3 + 1
-        batch = [MessageAdded(message=user(f"{log.seq + i + 1}" + "." * (log.seq * 37 % 3000))) for i in range(size)]
+        tail = "." * (log.seq * 37 % 3000)
+        batch = [MessageAdded(message=user(f"{log.seq + number + 1}{tail}")) for number in range(size)]
         await log.append(*batch, actor="child", durable=log.seq % 20 == 0)
         os.write(1, b"%d\\n" % log.seq)
 
@@ -48,7 +49,8 @@ async def main():
     sys.stdin.readline()
     while len(written) < count:
         try:
-            [event] = await log.append(MessageAdded(message=user(name)), actor=name, durable=len(written) % 7 == 0)
+            said, durable = MessageAdded(message=user(name)), len(written) % 7 == 0
+            [event] = await log.append(said, actor=name, durable=durable)
             written.append(event.seq)
         except JournalError as error:
             assert error.code == "journal.conflict", error
@@ -75,7 +77,7 @@ def read(child: "subprocess.Popen[bytes]") -> bytes:
 def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     path, dice = tmp_path / "journal.db", random.Random(3)
     before = 0
-    for round_ in range(8):
+    for round_ in range(6):
         with started(WRITER, str(path), *(["again"] if round_ else [])) as child:
             try:
                 acknowledged = [int(read(child))]
@@ -104,7 +106,10 @@ def test_rival_processes_lose_races_but_no_events(tmp_path: Path) -> None:
     path, count = tmp_path / "journal.db", 60
     asyncio.run(seeded(path))
     answers = []
-    with started(RIVAL, str(path), "one", str(count)) as one, started(RIVAL, str(path), "two", str(count)) as two:
+    with (
+        started(RIVAL, str(path), "one", str(count)) as one,
+        started(RIVAL, str(path), "two", str(count)) as two,
+    ):
         try:
             for child in (one, two):
                 assert read(child) == b"ready\n"
