@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rank_bm25 import BM25Okapi
+
 from kernloom.memory.embedding import find_embedder
 from kernloom.memory.evaluation import Scores, by_document, evaluate
 from kernloom.memory.memory import Memory
 from kernloom.memory.records import Embedder, Hit
 from kernloom.memory.text import terms
-from rank_bm25 import BM25Okapi
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".kernloom" / "bench"

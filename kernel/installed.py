@@ -39,10 +39,15 @@ class Installed:
     entry: str
     distribution: str
     version: str
-    #: It is one of kernloom's own, by the place it lies in.
-    own: bool = False
     #: Where its metadata are from; None for our own.
     dist: Distribution | None = field(default=None, repr=False, compare=False)
+    #: What the manifest beside our code says; None for a stranger's plugin, whose manifest is to be found.
+    ours: PluginManifest | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one of kernloom's own, by the place it lies in."""
+        return self.ours is not None
 
     @property
     def owner(self) -> str:
@@ -72,8 +77,10 @@ class Installed:
                 code="plugin.entry_point",
                 hint="Its author can use ASCII letters, digits and underscores.",
             )
+        if self.dist is None:
+            raise PluginError(f"{self.name!r} comes with kernloom itself.", code="plugin.own")
         try:
-            return _place(self)
+            return _place(self, self.dist)
         except PluginError:
             raise
         except Exception as exc:  # the boundary to other people's metadata and import hooks
@@ -90,7 +97,9 @@ class Installed:
         Raises:
             PluginError: there is none, it is unusable, or it does not know this plugin.
         """
-        path = OWN_MANIFEST if self.own else self.place.manifest
+        if self.ours is not None:
+            return self.ours
+        path = self.place.manifest
         if path is None:
             raise PluginError(
                 f"{self.owner} ships no {FILE_NAME}, so nobody can know what it does before its code runs.",
@@ -130,7 +139,7 @@ def own_plugins() -> list[Installed]:
     """Those that come with kernloom, read from the manifest that lies beside their code."""
     version = own_version()
     return [
-        Installed(name=name, entry=said.entry, distribution="kernloom", version=version, own=True)
+        Installed(name=name, entry=said.entry, distribution="kernloom", version=version, ours=said)
         for name, said in sorted(read_manifest(OWN_MANIFEST).plugins.items())
     ]
 
@@ -218,7 +227,7 @@ def shown(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:200]
 
 
-def _place(plugin: Installed) -> Place:
+def _place(plugin: Installed, dist: Distribution) -> Place:
     spec = _package_spec(plugin.module)
     if spec is None or spec.origin is None:
         raise PluginError(
@@ -228,12 +237,10 @@ def _place(plugin: Installed) -> Place:
         )
     origin = Path(spec.origin)
     code = origin.parent if spec.submodule_search_locations else origin
-    if plugin.dist is None:  # our own, which need no proof
-        return Place(root=HOME.parent, code=code, manifest=OWN_MANIFEST)
-    listed = _listed(plugin.dist)
-    root = Path(str(plugin.dist.locate_file("")))
+    listed = _listed(dist)
+    root = Path(str(dist.locate_file("")))
     if _relative(origin, root) not in listed:
-        if not _within_editable(plugin.dist, origin):
+        if not _within_editable(dist, origin):
             raise PluginError(
                 f"Its entry point {plugin.entry!r} leads to {origin}, no file of {plugin.owner}.",
                 code="plugin.entry_point",

@@ -181,13 +181,14 @@ class Kernel:
         return list(chosen.values())
 
     def _offered(self, *, own: bool) -> list[Function]:
-        wanted = {record.name: record for record in self.plugins.records() if own or not record.own}
-        for record in wanted.values():
-            if record.status == "ok" and record.provides_functions:
+        able = [r for r in self.plugins.records() if r.status == "ok" and (own or not r.own)]
+        for record in able:
+            if record.provides_functions:
                 try:
                     self._load(record.name)
                 except PluginError:
                     continue  # recorded against the plugin; the others go on
+        wanted = {record.name for record in able}
         return [
             function
             for name, function in sorted(self._functions.items())
@@ -275,9 +276,11 @@ class Kernel:
         return run_sync(self.invoke(function, **arguments))
 
     async def aclose(self) -> None:
-        """Close the models' connections and the journal."""
+        """Close the models' connections, the plugins and the journal."""
         models, self._models = list(self._models.values()), {}
         await asyncio.gather(*(model.aclose() for model in models))
+        if self._registry is not None:
+            await self._registry.aclose()
         if self._journal is not None:
             await self._journal.close()
 
