@@ -191,8 +191,9 @@ def _literal(quote: str, text: str) -> tuple[int, int] | None:
 
     An ellipsis stands for anything left out: the parts must follow each other.
     """
-    if (at := text.find(quote)) >= 0 and len(quote.split()) >= _WORDS_OF_A_QUOTATION:
-        return at, at + len(quote)
+    exact = re.search(rf"(?<!\w){re.escape(quote)}", text)
+    if exact:
+        return exact.span()
     folded, places = _folded(text)
     position, first, last = 0, None, 0
     for part in re.split(r"\s*(?:\.\.\.|…|\[…\])\s*", quote):
