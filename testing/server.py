@@ -16,7 +16,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -229,29 +229,28 @@ class FakeOpenAI:
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         sent = 0
-        async for data in self._events(answer, request):
+        for data in self._events(answer, request):
             if answer.cut_after is not None and sent >= answer.cut_after:
                 await writer.drain()
                 return False
-            if sent:
+            if sent and answer.chunk_delay:
+                await writer.drain()
                 await self._pause(answer.chunk_delay, reader)
             line = b"data: " + data + b"\n\n"
             writer.write(b"%x\r\n%b\r\n" % (len(line), line))
-            await writer.drain()
             sent += 1
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
 
-    async def _events(self, answer: Reply, request: Received) -> AsyncIterator[bytes]:
+    def _events(self, answer: Reply, request: Received) -> Iterator[bytes]:
         if answer.raw is not None:
             yield answer.raw
             return
         options = request.json.get("stream_options") or {}
         pieces = answer.pieces if answer.pieces is not None else _WORDS.findall(answer.text or "")
         usage = bool(options.get("include_usage"))
-        for chunk in answer_chunks(answer, self._numbered(answer.calls), pieces, self._model, usage=usage):
-            yield chunk
+        yield from answer_chunks(answer, self._numbered(answer.calls), pieces, self._model, usage=usage)
         if answer.done:
             yield b"[DONE]"
 
