@@ -22,13 +22,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from openai import AsyncOpenAI
+
 from kernloom import AssistantAgent, Kernel, function
 from kernloom.kernel.functions import Function
 from kernloom.kernel.messages import Message, ToolResult, system, tool, user
 from kernloom.kernel.models import ChatRequest, TextDelta
 from kernloom.plugins.models.openai import OpenAIChatModel
 from kernloom.testing import Call, FakeOpenAI, Received, Reply
-from openai import AsyncOpenAI
 
 INSTRUCTIONS = "You are a helpful assistant. Answer briefly."
 QUESTION = "What is the sum of all the numbers I have told you so far?"
@@ -94,7 +95,10 @@ TOOL = {
 
 
 async def floor_turn(client: AsyncOpenAI, kind: str) -> str:
-    messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": QUESTION}]
+    messages: list[Any] = [
+        {"role": "system", "content": INSTRUCTIONS},
+        {"role": "user", "content": QUESTION},
+    ]
     completion = await client.chat.completions.create(model=kind, messages=messages)
     messages.append(completion.choices[0].message)
     return completion.choices[0].message.content or ""
@@ -112,7 +116,10 @@ async def floor_conversation(client: AsyncOpenAI, kind: str) -> str:
 
 
 async def floor_tools(client: AsyncOpenAI, kind: str) -> str:
-    messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": QUESTION}]
+    messages: list[Any] = [
+        {"role": "system", "content": INSTRUCTIONS},
+        {"role": "user", "content": QUESTION},
+    ]
     tools: list[Any] = [TOOL]
     while True:
         completion = await client.chat.completions.create(model=kind, messages=messages, tools=tools)
@@ -128,12 +135,12 @@ async def floor_tools(client: AsyncOpenAI, kind: str) -> str:
 
 async def floor_chunks(client: AsyncOpenAI, kind: str) -> str:
     messages: list[Any] = [{"role": "user", "content": QUESTION}]
-    pieces = []
+    text = ""
     stream = await client.chat.completions.create(model=kind, messages=messages, stream=True)
     async for chunk in stream:
-        if chunk.choices and chunk.choices[0].delta.content:
-            pieces.append(chunk.choices[0].delta.content)
-    return "".join(pieces)
+        if chunk.choices:
+            text += chunk.choices[0].delta.content or ""
+    return text
 
 
 # -- our model in the same loops -------------------------------------------------------------------------
@@ -153,7 +160,7 @@ async def model_conversation(model: OpenAIChatModel) -> str:
     return messages[-1].text
 
 
-ADD = Function.of(function(add, inline=True))
+ADD = Function.of(function(inline=True)(add))
 
 
 async def model_tools(model: OpenAIChatModel) -> str:
@@ -296,31 +303,31 @@ def report(work: Work, samples: Samples) -> str:
     )
 
 
-async def run(rounds: int, only: str | None) -> None:
-    """Measure everything against a server of its own process."""
-    command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        base_url = server.stdout.readline().strip()
-        print(f"{'CPU ms':<31}{'floor':>10}{'model':>10}{'ratio':>8}{'agent':>10}{'ratio':>8}   floor moved")
-        for work in WORKS:
-            if only is None or only in work.title:
-                print(report(work, await measure(work, base_url, rounds)), flush=True)
-        server.stdin.close()
+async def run(base_url: str, rounds: int, only: str) -> None:
+    """Measure everything and print the table."""
+    print(f"{'CPU ms':<31}{'floor':>10}{'model':>10}{'ratio':>8}{'agent':>10}{'ratio':>8}   floor moved")
+    for work in WORKS:
+        if only in work.title:
+            print(report(work, await measure(work, base_url, rounds)), flush=True)
 
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7, help="samples of each (default: 7)")
-    parser.add_argument("--only", help="only works whose title holds this")
+    parser.add_argument("--only", default="", help="only works whose title holds this")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve()
-    else:
-        asyncio.run(run(arguments.rounds, arguments.only))
+        return
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        asyncio.run(run(server.stdout.readline().strip(), arguments.rounds, arguments.only))
+        server.communicate()  # closes its input, which ends it
 
 
 if __name__ == "__main__":

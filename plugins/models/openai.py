@@ -32,6 +32,13 @@ OPENAI_URL = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 5.0
 #: Seconds to wait for the end of a stream after its ``[DONE]``, so that the connection can be used again.
 _DRAIN_TIMEOUT = 0.5
+#: What the client would tell every server about this machine; nobody asked.
+_ABOUT_THE_MACHINE = (
+    "X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS", "X-Stainless-Arch",
+    "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Async",
+)  # fmt: skip
+#: What it takes from the environment and only OpenAI has a use for.
+_ABOUT_THE_ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
 
 
 class OpenAIChatModel:
@@ -83,6 +90,7 @@ class OpenAIChatModel:
             api_key = _key_from_environment
         self._api_key = api_key
         self._needs_key = at_openai
+        self._unsent = _ABOUT_THE_MACHINE if at_openai else _ABOUT_THE_MACHINE + _ABOUT_THE_ACCOUNT
         self._timeout = timeout
         self._max_retries = max_retries
         self._http_client = http_client
@@ -224,6 +232,7 @@ class OpenAIChatModel:
             api_key="none",
             timeout=timeout,
             max_retries=self._max_retries,
+            default_headers=cast("dict[str, str]", dict.fromkeys(self._unsent, openai.omit)),
             http_client=self._http_client
             or openai.DefaultAsyncHttpxClient(verify=_tls(self._base_url.startswith("https:"))),
         )

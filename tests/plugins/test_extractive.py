@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.messages import Grounding, Passage, Usage, user
 from kernloom.kernel.models import ChatModel, ChatRequest, Finished
 from kernloom.memory.citations import verify
