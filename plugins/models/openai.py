@@ -48,7 +48,7 @@ class OpenAIChatModel:
         model: The model's name, as the provider knows it.
         base_url: Of the API, usually ending in ``/v1``. None: ``OPENAI_BASE_URL``, or OpenAI itself.
         api_key: The key, or a function that is asked for it at each request. None: ``OPENAI_API_KEY``,
-            but only for OpenAI itself or ``OPENAI_BASE_URL``; no other server is sent that key.
+            but only for OpenAI itself (over https) or ``OPENAI_BASE_URL``; no other server is sent it.
         name: ``provider:model`` as it stands in the journal; ``openai:<model>`` by default.
         timeout: Seconds without a byte before a request fails.
         max_retries: How often the client tries again on 408, 409, 429, 5xx and lost connections, before
@@ -85,7 +85,7 @@ class OpenAIChatModel:
     ) -> None:
         self._base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
         host = _host(self._base_url)
-        at_openai = f".{host}".endswith((".openai.com", ".openai.azure.com"))
+        at_openai = f".{host}".endswith(".openai.com") and self._base_url.startswith("https:")
         if api_key is None and (base_url is None or at_openai):
             api_key = _key_from_environment
         self._api_key = api_key
@@ -98,7 +98,8 @@ class OpenAIChatModel:
         self._new_call_id = new_call_id
         self._names = WireNames()
         if limit_field is None:
-            limit_field = "max_completion_tokens" if at_openai else "max_tokens"
+            newer = at_openai or host.endswith(".openai.azure.com")
+            limit_field = "max_completion_tokens" if newer else "max_tokens"
         self._writer = RequestWriter(model, self._names, limit_field=limit_field, extra=extra)
         self._info = ModelInfo(
             name=name or f"openai:{model}",
