@@ -103,7 +103,7 @@ def _explain(error: KernloomError, screen: Screen) -> int:
 def _misused(error: click.ClickException, screen: Screen) -> int:
     context = getattr(error, "ctx", None)
     hint = f"See: {context.command_path} --help" if context is not None else None
-    screen.error("usage.command", error.format_message(), hint)
+    screen.error(code="usage.command", message=error.format_message(), hint=hint)
     return USAGE if isinstance(error, click.UsageError) else FAILED
 
 
@@ -111,7 +111,7 @@ def _unexpected(error: Exception, screen: Screen) -> int:
     hint = "This is a bug in kernloom or in a plugin."
     if not screen.verbose:
         hint += " Run it again with -v and report the traceback."
-    screen.error("kernloom.unexpected", f"{type(error).__name__}: {error}", hint)
+    screen.error(code="kernloom.unexpected", message=f"{type(error).__name__}: {error}", hint=hint)
     if screen.verbose:
         traceback.print_exception(error)
     return FAILED

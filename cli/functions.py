@@ -151,6 +151,7 @@ async def _plain(_: Screen, kernel: Kernel, function: Function, arguments: dict[
 
 async def _recorded(screen: Screen, kernel: Kernel, function: Function, arguments: dict[str, Any]) -> Any:
     """A call that changes something is in the journal, as intended before and as done after."""
+    function.signature.validate(arguments)  # a typing error is nothing that happened
     async with open_journal(screen) as journal:
         log = await journal.create()
         context = kernel.context(actor="person", origin="person", log=log, run=log.id)

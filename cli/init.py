@@ -13,7 +13,7 @@ from .commands import Command
 from .screen import Screen
 
 _HEAD = """\
-# kernloom's settings for this project. Every line below shows its default; uncomment to change.
+# kernloom's settings for this project. Every line shows its default or an example.
 # Flags and environment variables win over this file: KERNLOOM_MODEL__DEFAULT sets model.default.
 # Keys never live here: kernloom keys set openai
 """

@@ -22,6 +22,8 @@ from ..kernel.protocols import Grounder
 from ..memory.memory import Memory
 from .screen import Screen
 
+#: The model that only quotes: without memory it has nothing to say.
+EXTRACTIVE = "extractive"
 _INSTRUCTIONS = "You are a helpful assistant. Answer briefly and in the language of the question."
 
 
@@ -149,14 +151,15 @@ async def open_agent(
     """
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(open_kernel(screen, yes=yes, journal=True))
-        chosen = kernel.model(model or screen.config.default_model)
+        name = model or screen.config.default_model
+        chosen = kernel.model(name)
         store: Grounder | None = None
         try:
             store = await stack.enter_async_context(open_memory(screen, memory, existing=True))
         except MemoryStoreError as exc:
-            if exc.code != "memory.empty" or not chosen.info.generative or memory is not None:
+            if exc.code != "memory.empty" or name == EXTRACTIVE or memory is not None:
                 raise
-            screen.note(f"{exc.message} The model answers from what it knows. {exc.hint}")
+            screen.note(f"{exc.message} {name} answers without it. {exc.hint}")
         if store is not None and passages is not None:
             store = _First(store, passages)
         yield AssistantAgent(

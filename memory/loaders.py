@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import stat
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -182,10 +181,9 @@ def _first_that_fits(raw: bytes, *encodings: str) -> str:
 
 
 def _looks_binary(text: str) -> bool:
-    """More than one control character in fifty, of the first 8,000: text has tabs and line ends only."""
+    """More than one control character in fifty, of the first 8,000."""
     start = text[:8000]
-    odd = sum(1 for c in start if unicodedata.category(c) == "Cc" and c not in "\t\n\r\f\v\b\x1b\x85")
-    return odd * 50 > len(start)
+    return sum(c < " " and c not in "\t\n\r\f\v\b\x1b" for c in start) * 50 > len(start)
 
 
 def _newlines(text: str) -> str:

@@ -37,11 +37,11 @@ def _imports(path: Path) -> Iterator[str]:
                 else:
                     yield from (alias.name for alias in node.names)
             elif node.module and node.module.split(".")[0] == "kernloom":
-                yield (node.module.split(".") + ["__init__"])[1]
+                yield [*node.module.split("."), "__init__"][1]
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "kernloom":
-                    yield (alias.name.split(".") + ["__init__"])[1]
+                    yield [*alias.name.split("."), "__init__"][1]
 
 
 @pytest.mark.parametrize("floor", FLOORS)

@@ -369,11 +369,8 @@ async def test_two_runs_at_once_in_one_session_are_refused_not_mixed() -> None:
         return "waited"
 
     agent = agent_with(call("wait"), lambda r: results(r)[0].content, functions=[wait])
-    session = (await agent.kernel.journal.create()).id
-    first = asyncio.create_task(
-        agent.run("wait", session=Conversation(await agent.kernel.journal.create()))
-    )
-    del session
+    conversation = await Conversation.open(agent.kernel)
+    first = asyncio.create_task(agent.run("wait", session=conversation))
     await begun.wait()
     with pytest.raises(JournalError, match="in the middle of run"):
         await agent.run("me too", session=conversation.id)
