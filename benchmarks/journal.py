@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kernloom.kernel.journal import (
@@ -72,6 +73,13 @@ async def append_all(
         return (time.process_time() - begun) / len(events) * 1e6
 
 
+def run(
+    new_store: Callable[[], JournalStore], events: list[EventData], batch: int, *, durable: bool = False
+) -> float:
+    """:func:`append_all` to a new store, in a loop of its own."""
+    return asyncio.run(append_all(new_store(), events, batch, durable=durable))
+
+
 async def reopen(store: SqliteJournalStore, events: list[EventData]) -> tuple[float, float]:
     """CPU microseconds per event to open a session, and to make its messages."""
     journal = Journal(store)
@@ -104,28 +112,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         files = (Path(folder) / f"{number}.db" for number in range(10**6))
 
+        def new_file() -> SqliteJournalStore:
+            return SqliteJournalStore(next(files))
+
         def measure(name: str, once: Callable[[], float]) -> None:
             figures = [once() for _ in range(options.rounds)]
             print(f"{name:<34}{statistics.median(figures):>8.1f} µs   (best {min(figures):.1f})")
 
         for batch in (1, 2, 3, 9):
-            measure(
-                f"memory, batches of {batch}",
-                lambda batch=batch: asyncio.run(append_all(InMemoryJournalStore(), events, batch)),
-            )
+            measure(f"memory, batches of {batch}", partial(run, InMemoryJournalStore, events, batch))
         for batch in (1, 2, 3, 9):
-            measure(
-                f"sqlite, batches of {batch}",
-                lambda batch=batch: asyncio.run(append_all(SqliteJournalStore(next(files)), events, batch)),
-            )
+            measure(f"sqlite, batches of {batch}", partial(run, new_file, events, batch))
         few = events[: max(90, options.events // 20)]
-        measure(
-            "sqlite, durable, one at a time",
-            lambda: asyncio.run(append_all(SqliteJournalStore(next(files)), few, 1, durable=True)),
-        )
-        pairs = [
-            asyncio.run(reopen(SqliteJournalStore(next(files)), events)) for _ in range(options.rounds)
-        ]
+        measure("sqlite, durable, one at a time", partial(run, new_file, few, 1, durable=True))
+        pairs = [asyncio.run(reopen(new_file(), events)) for _ in range(options.rounds)]
         for name, column in (("open a session, per event", 0), ("messages(), per event", 1)):
             figures = [pair[column] for pair in pairs]
             print(f"{name:<34}{statistics.median(figures):>8.1f} µs   (best {min(figures):.1f})")

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rank_bm25 import BM25Okapi
+
 from kernloom.memory.embedding import find_embedder
 from kernloom.memory.evaluation import Scores, by_document, evaluate
 from kernloom.memory.memory import Memory
 from kernloom.memory.records import Embedder, Hit
 from kernloom.memory.text import terms
-from rank_bm25 import BM25Okapi
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".kernloom" / "bench"
@@ -68,8 +69,8 @@ def main(names: Sequence[str]) -> int:
         print(line, file=sys.stderr)
     if missing:
         print(
-            f"Not run: {', '.join(missing)}. Set KERNLOOM_DATA to the folder that holds these collections in "
-            "BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv).",
+            f"Not run: {', '.join(missing)}. Set KERNLOOM_DATA to the folder that holds these collections "
+            "in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv).",
             file=sys.stderr,
         )
     return 1 if below else 2 if missing else 0
@@ -84,7 +85,7 @@ def report(collection: Collection, embedder: Embedder | None) -> str | None:
     asyncio.run(fill(memory, collection))
     info = memory.info()
     print(f"\n{collection.name}: {info.documents} documents, {info.chunks} chunks, ", end="")
-    rows = dict(baselines(memory, collection))
+    rows: dict[str, tuple[Rankings, float | None]] = dict(baselines(memory, collection))
     hits, cost = asyncio.run(search(memory, collection))
     if embedder is not None:
         rows["MiniLM alone, exact"] = (ranked(hits, by_vector), None)
@@ -122,7 +123,9 @@ async def search(memory: Memory, collection: Collection) -> tuple[dict[str, list
     return hits, (time.process_time() - start) * 1000 / max(len(some), 1)
 
 
-def baselines(memory: Memory, collection: Collection) -> Iterator[tuple[str, tuple[Rankings, float]]]:
+def baselines(
+    memory: Memory, collection: Collection
+) -> Iterator[tuple[str, tuple[Rankings, float | None]]]:
     """rank-bm25 over whole documents as its README shows it, and with our terms."""
 
     async def texts() -> dict[str, str]:
@@ -244,13 +247,10 @@ def first_file(folder: Path, *names: str) -> Path:
 
 
 def json_lines(path: Path) -> Iterator[dict[str, object]]:
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    )
-    with opened as lines:
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for line in content.split(b"\n"):  # not splitlines(): texts hold other line ends, unescaped
+        if line.strip():
+            yield json.loads(line)
 
 
 def identity(line: Mapping[str, object]) -> str:

@@ -7,61 +7,19 @@ plugin ends in that plugin's record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from .errors import ConfigError, KernloomError, PluginError, not_found
-from .functions import Effect
+from .admission import Admission, PluginRecord, refused, sentence
+from .errors import KernloomError, PluginError, not_found
 from .installed import Installed, installed
 from .loading import LoadFailed, load
-from .manifest import KINDS, PluginManifest, Touches, compare
-from .trust import Lock, Pin, altered, drift, pin
+from .manifest import compare
+from .trust import Lock, Pin, altered, pin
 
 if TYPE_CHECKING:
     from .config import Config
-
-Status = Literal["ok", "failed", "blocked", "disabled", "incompatible"]
-
-
-@dataclass(frozen=True, slots=True)
-class PluginRecord:
-    """What is known of a plugin without running it, and whether it may run."""
-
-    name: str
-    distribution: str
-    version: str
-    #: Its entry point, ``module:attribute``.
-    entry: str
-    status: Status
-    #: The step that decided: ``entry point``, ``manifest``, ``lock``, ``import``, ``constructor`` …
-    where: str = ""
-    #: What is wrong, in a sentence; empty when it is ok.
-    why: str = ""
-    #: What to do about it.
-    hint: str = ""
-    #: The code of the error that loading it raises, e.g. ``plugin.drift``; empty when it is ok.
-    code: str = ""
-    description: str = ""
-    #: Its functions (without the plugin's name) and their effects, as the manifest says.
-    functions: Mapping[str, tuple[Effect, ...]] = field(default_factory=dict)
-    #: What else it provides, by kind: ``{"models": ("openai",)}``.
-    provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: What it says it reaches for: ``{"hosts": …, "paths": …, "env": …}``.
-    touches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: It comes with kernloom itself.
-    own: bool = False
-
-    @property
-    def owner(self) -> str:
-        """``kernloom-units 0.1.0``."""
-        return f"{self.distribution} {self.version}"
-
-    @property
-    def provides_functions(self) -> bool:
-        """Whether there is anything to call in it."""
-        return bool(self.functions)
 
 
 class PluginRegistry:
@@ -95,9 +53,9 @@ class PluginRegistry:
         Of several plugins with one name each has its record; none of those is ok, except our own.
         """
         if self._records is None:
-            judge = self._judge()
+            admission = self._admission()
             self._records = sorted(
-                (self._judged(plugin, judge) for plugin in self._installed),
+                (self._decided(plugin, admission) for plugin in self._installed),
                 key=lambda record: (record.name, not record.own, record.distribution),
             )
         return list(self._records)
@@ -122,14 +80,15 @@ class PluginRegistry:
         Raises:
             NotFoundError: ``plugin.not_found``.
             PluginError: ``plugin.blocked``, ``plugin.drift``, ``plugin.disabled``, ``plugin.incompatible``,
-                ``plugin.collision`` or ``plugin.failed``, saying what to do.
+                ``plugin.collision``, ``plugin.failed`` or, for its files, ``plugin.manifest`` and
+                ``plugin.entry_point``; each says what to do.
         """
         if name in self._loaded:
             return self._loaded[name]
         self.record(name)
         plugin = self._by_name[name][0]
-        record = self._judged(
-            plugin, self._judge()
+        record = self._decided(
+            plugin, self._admission()
         )  # afresh: its files may have changed since they were listed
         if record.status != "ok":
             self._records = None
@@ -268,17 +227,19 @@ class PluginRegistry:
             raise self._refusal(record)
         return self._by_name[name][0]
 
-    def _judge(self) -> _Judge:
-        return _Judge(self._config, self._allow, self.lock)
+    def _admission(self) -> Admission:
+        return Admission(self._config, self._allow, self.lock)
 
-    def _judged(self, plugin: Installed, judge: _Judge) -> PluginRecord:
+    def _decided(self, plugin: Installed, admission: Admission) -> PluginRecord:
         rivals = [p for p in self._by_name[plugin.name] if p is not plugin]
-        record = judge.record(plugin, rivals)
+        record = admission.record(plugin, rivals)
         broken = self._broken.get(plugin.name)
         if broken is None or record.status != "ok":
             return record
         where, error = broken
-        return judge.refused(record, "failed", where=where, why=_in_words(error), hint=_hint(error))
+        return refused(
+            record, "failed", code="plugin.failed", where=where, why=_in_words(error), hint=_hint(error)
+        )
 
     def _check_promise(self, plugin: Installed, instance: object) -> None:
         """Raises LoadFailed when the code is not what the manifest says."""
@@ -305,147 +266,14 @@ class PluginRegistry:
         )
 
 
-class _Judge:
-    """Decides what each plugin may do, from configuration and lock as they are now."""
-
-    def __init__(self, config: Config, allow: frozenset[str] | None, lock: Lock) -> None:
-        self._config = config
-        self._allow = allow
-        self._pins: Mapping[str, Pin] = {}
-        self._disabled = config.disabled
-        self._lock_error: ConfigError | None = None
-        if allow is not None:
-            return
-        try:
-            self._pins = lock.pins
-            self._disabled = self._disabled | lock.disabled
-        except ConfigError as exc:
-            self._lock_error = exc
-
-    def record(self, plugin: Installed, rivals: list[Installed]) -> PluginRecord:
-        """The plugin's record, judged by the first thing that stands against it."""
-        try:
-            said = plugin.manifest
-        except PluginError as exc:
-            record = _record(plugin, None)
-            return self._switched_off(record) or self.refused(
-                record,
-                "incompatible" if exc.code == "plugin.incompatible" else "failed",
-                where=exc.code.removeprefix("plugin.").replace("_", " "),
-                why=_sentence(exc.message),
-                hint=exc.hint or "",
-            )
-        record = _record(plugin, said)
-        off = self._switched_off(record)
-        if off is not None:
-            return off
-        if plugin.own:
-            return record
-        if rivals:
-            owners = ", ".join(sorted({plugin.owner, *(rival.owner for rival in rivals)}))
-            return self.refused(
-                record,
-                "failed",
-                where="name",
-                code="plugin.collision",
-                why=f"its name is claimed by {owners}",
-                hint="Uninstall one of them.",
-            )
-        return self._trusted(plugin, record)
-
-    def _switched_off(self, record: PluginRecord) -> PluginRecord | None:
-        """Narrowing is for what was installed; our own are switched off by name only."""
-        if record.name in self._disabled:
-            why, hint = "it was switched off", f"Run: kernloom plugins enable {record.name}."
-        elif record.own:
-            return None
-        elif self._config.no_plugins:
-            why, hint = "no installed plugin may load", "Leave out --no-plugins and KERNLOOM_NO_PLUGINS."
-        elif self._config.only is not None and record.name not in self._config.only:
-            why, hint = "KERNLOOM_PLUGINS does not name it", "Add it to KERNLOOM_PLUGINS."
-        else:
-            return None
-        return self.refused(record, "disabled", where="configuration", why=why, hint=hint)
-
-    def _trusted(self, plugin: Installed, record: PluginRecord) -> PluginRecord:
-        command = f"kernloom plugins allow {plugin.name}"
-        if self._allow is not None:
-            if plugin.name in self._allow:
-                return record
-            return self.refused(
-                record,
-                "blocked",
-                where="allow",
-                why="this program does not allow it",
-                hint=f"Name it in Kernel(allow=[{plugin.name!r}]).",
-            )
-        if self._lock_error is not None:
-            return self.refused(
-                record,
-                "blocked",
-                where="lock",
-                why=_sentence(self._lock_error.message),
-                hint=self._lock_error.hint or "",
-            )
-        pinned = self._pins.get(plugin.name)
-        if pinned is None:
-            hint = f"Look at it, then run: {command}."
-            return self.refused(record, "blocked", where="lock", why="nobody has allowed it yet", hint=hint)
-        try:
-            changes = drift(pinned, pin(plugin))
-        except PluginError as exc:
-            changes = [_sentence(exc.message)]
-        if not changes:
-            return record
-        return self.refused(
-            record,
-            "blocked",
-            where="lock",
-            code="plugin.drift",
-            why=f"it changed since it was allowed: {'; '.join(changes)}",
-            hint=f"Look at what changed, then run: {command}.",
-        )
-
-    @staticmethod
-    def refused(
-        record: PluginRecord, status: Status, *, where: str, why: str, hint: str = "", code: str = ""
-    ) -> PluginRecord:
-        """The record with what stands against it."""
-        return replace(
-            record, status=status, where=where, why=why, hint=hint, code=code or f"plugin.{status}"
-        )
-
-
-def _record(plugin: Installed, said: PluginManifest | None) -> PluginRecord:
-    said = said or PluginManifest()
-    touches: Touches = said.touches
-    return PluginRecord(
-        name=plugin.name,
-        distribution=plugin.distribution,
-        version=plugin.version,
-        entry=plugin.entry,
-        status="ok",
-        description=said.description,
-        functions={name: tuple(sorted(f.effects)) for name, f in sorted(said.functions.items())},
-        provides={kind: said.provided(kind) for kind in KINDS if said.provided(kind)},
-        touches={key: values for key, values in touches.model_dump().items() if values},
-        own=plugin.own,
-    )
-
-
 def _both(records: list[PluginRecord]) -> str:
     return " and by ".join(f"{record.name} ({record.owner})" for record in records)
 
 
-def _sentence(text: str) -> str:
-    """As part of a sentence of ours: no full stop, no line break."""
-    return " ".join(text.split()).rstrip(".")
-
-
 def _in_words(error: BaseException) -> str:
     if isinstance(error, (KernloomError, TimeoutError)):
-        return _sentence(getattr(error, "message", str(error)))
-    return _sentence(f"{type(error).__name__}: {error}")
+        return sentence(getattr(error, "message", str(error)))
+    return sentence(f"{type(error).__name__}: {error}")
 
 
 def _hint(error: BaseException) -> str:
@@ -454,3 +282,6 @@ def _hint(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"It needs the module {error.name!r}: install what provides it."
     return "Report it to the plugin's author, or switch it off: kernloom plugins disable."
+
+
+__all__ = ["PluginRecord", "PluginRegistry"]

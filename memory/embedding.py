@@ -44,7 +44,8 @@ def find_embedder(choice: str = "auto", *, environ: Mapping[str, str] = os.envir
     """The embedder to use, or None when there is none and memory is keyword-only.
 
     Args:
-        choice: ``auto``, ``none``, the folder of a sentence-transformers model, or a model's name.
+        choice: ``auto``, ``none``, ``minilm``, the folder of a sentence-transformers model, or the name of
+            one in the local Hugging Face cache.
 
     Raises:
         ConfigError: ``memory.embedder_missing`` when what was named explicitly is not there.
@@ -80,8 +81,9 @@ class SentenceTransformerEmbedder:
         ConfigError: the folder holds no safetensors weights.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, label: str = "") -> None:
         self.folder = folder
+        self._label = label or folder.name
         self._weights = sorted(folder.glob("*.safetensors"))
         if not self._weights:
             raise ConfigError(
@@ -94,8 +96,8 @@ class SentenceTransformerEmbedder:
 
     @property
     def name(self) -> str:
-        """The folder's name and the beginning of its weights' hash."""
-        return f"{self.folder.name}@{self._sha256()[:8]}"
+        """The label, by default the folder's name, and the beginning of the weights' hash."""
+        return f"{self._label}@{self._sha256()[:8]}"
 
     @property
     def dimensions(self) -> int:
@@ -196,14 +198,17 @@ def _named(chosen: str, environ: Mapping[str, str]) -> Embedder:
     if find_spec("sentence_transformers") is None:
         raise MissingExtraError("rag", f"The embedder {chosen!r}")
     folder = Path(chosen).expanduser()
-    found = folder if folder.is_dir() else _packaged() if chosen == "minilm" else _cached(chosen, environ)
+    if folder.is_dir():
+        return SentenceTransformerEmbedder(folder)
+    minilm = chosen in ("minilm", MINILM)
+    found = (_packaged() if minilm else None) or _cached(MINILM if minilm else chosen, environ)
     if found is None:
         raise ConfigError(
             f"There is no embedder {chosen!r}: no such folder, and no such model in the local cache.",
             code="memory.embedder_missing",
             hint="Name a model's folder, 'none' or 'auto'; nothing is downloaded.",
         )
-    return MiniLM(found) if chosen in (MINILM, "minilm") else SentenceTransformerEmbedder(found)
+    return MiniLM(found) if minilm else SentenceTransformerEmbedder(found, label=chosen)
 
 
 def _packaged() -> Path | None:

@@ -143,7 +143,13 @@ class Memory:
         return await self._write(lambda stop: self._ingest(None, stop).embed_missing())
 
     async def remove(self, what: str | Path) -> int:
-        """Forget a document by id or source, or all documents of a folder; how many there were."""
+        """Forget a document by id or source, or all documents of a folder; how many there were.
+
+        Raises:
+            UsageError: ``what`` is empty.
+        """
+        if not str(what):
+            raise UsageError("Nothing was named to remove.", hint="Give an id, a source or a folder.")
         return await self._write(lambda stop: self._remove(str(what)))
 
     # -- finding -----------------------------------------------------------------------------------

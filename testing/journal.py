@@ -28,7 +28,9 @@ OpenStore = Callable[[], JournalStore]
 AWKWARD = ("", "tårn 塔 🗼", "'\"\\;--", '{"a": "\\u0000\\n"}', "x" * 100_000)
 
 
-def stored(seq: int, *, kind: str = "message", at: float | None = None, text: str | None = None) -> StoredEvent:
+def stored(
+    seq: int, *, kind: str = "message", at: float | None = None, text: str | None = None
+) -> StoredEvent:
     """A row that says where it belongs. Stores do not look into it."""
     return StoredEvent(
         seq=seq,

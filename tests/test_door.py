@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kernloom
 import pytest
+
+import kernloom
 
 HEAVY = (
     "openai",

@@ -103,7 +103,7 @@ class Journal:
         Opened twice in one process it is the same object, brought up to date.
 
         Raises:
-            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several start so.
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
             JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
         """
         log = self._open.get(session)
@@ -358,6 +358,6 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 def _title(said: Iterable[EventData]) -> str:
     for data in said:
         if isinstance(data, MessageAdded) and data.message.role == "user" and data.message.text.strip():
-            line = data.message.text.strip().splitlines()[0]
+            line = data.message.text.strip().splitlines()[0].rstrip()
             return line if len(line) <= 80 else line[:79] + "…"
     return ""

@@ -57,27 +57,39 @@ def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     """
     try:
         _make_file(path)
-        writer = _connection(path)
+        writer = connection_to(path)
     except OSError as exc:
         raise refused(path, "journal.unwritable", f"cannot be opened: {exc}") from exc
     try:
         _prepare(path, writer)
-        return writer, _connection(path)
+        return writer, connection_to(path)
     except BaseException:
         writer.close()
         raise
 
 
-def is_busy(exc: sqlite3.Error) -> bool:
+def connection_to(path: Path, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """A connection whose commits reach the disk at once (``FULL``) or when the system likes (``NORMAL``).
+
+    It never waits for locks, that is the event loop's business; threads are kept apart by the store.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
+def is_busy(exc: Exception) -> bool:
     """Whether waiting helps: another connection holds the lock."""
     number = getattr(exc, "sqlite_errorcode", None)
     return number is not None and number & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def translated(path: Path, exc: sqlite3.Error) -> JournalError:
+def translated(path: Path, exc: Exception) -> JournalError:
     """The error a caller is told; its low byte decides, the rest is detail."""
     number = getattr(exc, "sqlite_errorcode", None)
-    # The module's own complaint, about text that is no UTF-8, has no number.
+    # Text that is no UTF-8 is the module's own complaint, not SQLite's, and has no number.
     code, what = _ERRORS.get(sqlite3.SQLITE_CORRUPT if number is None else number & 0xFF, _OTHER)
     return refused(path, code, f"{what}: {exc}")
 
@@ -100,13 +112,6 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def _connection(path: Path) -> sqlite3.Connection:
-    # No timeout: waiting is the event loop's business. Threads are kept apart by the store.
-    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
-    connection.execute("PRAGMA cell_size_check = ON")
-    return connection
-
-
 def _prepare(path: Path, writer: sqlite3.Connection) -> None:
     """Make the tables of a new file; refuse a file that is no journal, or of a later release."""
     new = _pragma(writer, "application_id") != APPLICATION_ID
@@ -118,8 +123,6 @@ def _prepare(path: Path, writer: sqlite3.Connection) -> None:
         raise refused(
             path, "journal.unwritable", f"cannot use write-ahead logging (it is in mode {mode!r})"
         )
-    writer.execute("PRAGMA synchronous = NORMAL")
-    writer.execute("PRAGMA wal_autocheckpoint = 0")
     if new:
         _make_tables(path, writer)
     version = _pragma(writer, "user_version")

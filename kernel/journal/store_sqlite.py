@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import JournalError
-from .sqlite_file import is_busy, open_journal, refused, translated
+from .sqlite_file import connection_to, is_busy, open_journal, refused, translated
 from .stores import SessionHead, StoredEvent, conflict
 
 T = TypeVar("T")
@@ -43,7 +43,9 @@ class SqliteJournalStore:
         self._timeout = timeout
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        #: Held while the writer's connection is in use, on the loop or in a thread.
+        #: Writes, and waits for the disk: switching the other one over would cost more than a write.
+        self._syncer: sqlite3.Connection | None = None
+        #: Held while a writer's connection is in use, on the loop or in a thread.
         self._mutex = threading.Lock()
         self._closed = False
         #: Characters written since the log was last written back.
@@ -65,9 +67,7 @@ class SqliteJournalStore:
             await self._open()
         self._logged += sum([len(event.text) for event in events])
         to_disk = durable or self._logged > _CHECKPOINT_CHARS
-        work = partial(self._append, session, events, expected_seq, parent)
-        if to_disk:
-            work = partial(self._append_to_disk, work, durable)
+        work = partial(self._append, session, events, expected_seq, parent, durable)
         await self._patiently(partial(self._exclusively, work), in_thread=to_disk)
 
     async def read(
@@ -119,7 +119,7 @@ class SqliteJournalStore:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        await self._patiently(partial(self._exclusively, self._close_writer), in_thread=True)
+        await self._patiently(partial(self._exclusively, self._close_writers), in_thread=True)
 
     async def _select(self, query: list[str], values: Sequence[object] | Mapping[str, object]) -> list[Any]:
         def work() -> list[Any]:
@@ -142,7 +142,7 @@ class SqliteJournalStore:
                 return await _in_thread(work) if in_thread else work()
             except _Busy:
                 pass
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
                 if not is_busy(exc):
                     raise translated(self.path, exc) from exc
             now = time.monotonic()
@@ -158,7 +158,7 @@ class SqliteJournalStore:
             pause = min(2 * pause, 0.05)
 
     def _exclusively(self, work: Callable[[], T]) -> T:
-        """``work`` while nobody else uses the writer's connection; another task's turn counts as a lock."""
+        """``work`` while nobody else writes; another task's turn counts as a lock."""
         if not self._mutex.acquire(blocking=False):
             raise _Busy
         try:
@@ -172,10 +172,11 @@ class SqliteJournalStore:
         if self._writer is None:
             self._writer, self._reader = open_journal(self.path)
 
-    def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _close_writers(self) -> None:
+        for connection in (self._syncer, self._writer):
+            if connection is not None:
+                connection.close()
+        self._syncer = self._writer = None
 
     def _append(
         self,
@@ -183,10 +184,14 @@ class SqliteJournalStore:
         events: Sequence[StoredEvent],
         expected_seq: int,
         parent: tuple[str, int] | None,
+        durable: bool,
     ) -> None:
         if self._writer is None:
             raise self._is_closed()
-        execute = self._writer.execute
+        if durable and self._syncer is None:
+            self._syncer = connection_to(self.path, synchronous="FULL")
+        connection = self._syncer if durable and self._syncer else self._writer
+        execute = connection.execute
         execute("BEGIN IMMEDIATE")
         try:
             base = _advance(execute, session, events, expected_seq, parent) << 32
@@ -194,33 +199,21 @@ class SqliteJournalStore:
                 execute(_INSERT, (base | event[0], *event[1:]))
             execute("COMMIT")
         except BaseException:
-            if self._writer.in_transaction:
+            if connection.in_transaction:
                 execute("ROLLBACK")
             raise
-
-    def _append_to_disk(self, append: Callable[[], None], durable: bool) -> None:
-        """In a thread: wait for the disk, and write the log back when it has grown."""
-        if self._writer is None:
-            raise self._is_closed()
-        if durable:
-            self._writer.execute("PRAGMA synchronous = FULL")
-        try:
-            append()
-        finally:
-            if durable:
-                self._writer.execute("PRAGMA synchronous = NORMAL")
         if self._logged > _CHECKPOINT_CHARS:
             self._logged = 0
-            # The events are safe in the log; what could not be written back now will be next time.
+            # The events are safe in the log; what cannot be written back now will be next time.
             with suppress(sqlite3.Error):
-                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _is_closed(self) -> JournalError:
         return refused(self.path, "journal.closed", "was closed")
 
 
 class _Busy(Exception):  # noqa: N818 - a signal within this module, never seen outside
-    """Another task of this process holds the writer's connection."""
+    """Another task of this process is writing."""
 
 
 _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kernloom.kernel.config import Config
 from kernloom.kernel.errors import ConfigError
 from kernloom.kernel.functions import Function, FunctionOptions
@@ -205,9 +206,7 @@ def test_other_variables_of_ours_are_left_alone(project: Path, home: Path) -> No
 
 
 @pytest.mark.parametrize(("text", "no"), [("1", True), ("true", True), ("0", False), ("", False)])
-def test_plugins_can_be_narrowed_by_the_environment(
-    project: Path, home: Path, text: str, no: bool
-) -> None:
+def test_plugins_can_be_narrowed_by_the_environment(project: Path, home: Path, text: str, no: bool) -> None:
     config = load(project, home, KERNLOOM_PLUGINS="a, b", KERNLOOM_NO_PLUGINS=text)
     assert config.only == {"a", "b"}
     assert config.no_plugins is no

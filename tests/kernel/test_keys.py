@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from kernloom.kernel import keys
 from kernloom.kernel.errors import ConfigError
 

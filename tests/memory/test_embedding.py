@@ -56,7 +56,7 @@ def test_a_model_is_found_in_the_local_cache(tmp_path: Path) -> None:
     (repository / "refs" / "main").write_text("abc\n")
     found = find_embedder("acme/small", environ={"HF_HOME": str(tmp_path)})
     assert found is not None
-    assert found.name.startswith("abc@")
+    assert found.name.startswith("acme/small@")
     assert getattr(found, "folder") == folder  # noqa: B009 - the protocol does not know folders
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,9 +96,7 @@ def test_a_term_in_half_the_documents_still_counts() -> None:
 def test_the_title_is_indexed() -> None:
     made = KeywordIndex()
     (chunk,) = chunks(["At most 120 euros."])
-    made.refresh(
-        [Chunk(**{name: getattr(chunk, name) for name in Chunk.__slots__} | {"title": "Travel > Hotels"})]
-    )
+    made.refresh([replace(chunk, title="Travel > Hotels")])
     assert made.scores("hotel")[0] > 0
 
 

@@ -266,11 +266,11 @@ def test_options_that_cannot_work_are_refused(options: dict[str, float]) -> None
         SearchOptions(**options)  # type: ignore[arg-type]
 
 
+WORDS = st.sampled_from(["hotel", "leave", "form", "budget", "TR-7", "2000"])
+
+
 @given(
-    st.lists(
-        st.lists(st.sampled_from(["hotel", "leave", "form", "budget", "TR-7", "2000"]), max_size=6),
-        max_size=12,
-    ),
+    st.lists(st.lists(WORDS, max_size=6), max_size=12),
     st.lists(st.sampled_from(["hotel", "leave", "form", "unheard"]), min_size=1, max_size=4),
     st.integers(1, 20),
     st.sampled_from([0.0, 0.2]),
