@@ -21,7 +21,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Frozen(BaseModel):
     """The base of everything that crosses a boundary: immutable, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TextPart(Frozen):
