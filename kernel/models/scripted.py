@@ -167,18 +167,6 @@ class EchoModel:
         """Nothing to give back."""
 
 
-def built_in(name: str) -> ScriptedModel | EchoModel | None:
-    """``echo`` and ``script:<file>`` by name; None for every other name, which is a provider's.
-
-    Raises:
-        ConfigError: the script cannot be read.
-    """
-    if name == "echo":
-        return EchoModel()
-    kind, _, path = name.partition(":")
-    return ScriptedModel.from_file(path) if kind == "script" and path else None
-
-
 def deltas(response: ChatResponse) -> Iterable[Delta]:
     """A whole answer as the deltas that make it up: words, then calls, then :class:`Finished`."""
     for word in _WORDS.findall(response.message.text):

@@ -9,7 +9,7 @@ import pytest
 from kernloom.kernel.errors import ConfigError, ProviderError, UsageError
 from kernloom.kernel.messages import Message, TextPart, ToolCall, Usage, assistant, user
 from kernloom.kernel.models import ChatModel, ChatRequest, ChatResponse, EchoModel, Finished, ScriptedModel
-from kernloom.kernel.models.scripted import built_in, call
+from kernloom.kernel.models.scripted import call
 
 
 def ask(text: str = "Hi") -> ChatRequest:
@@ -141,11 +141,3 @@ def test_a_wrong_file_says_which_entry_is_wrong(tmp_path: Path, text: str, says:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml"):
         ScriptedModel.from_file(tmp_path / "nothing.yaml")
-
-
-def test_echo_and_scripts_are_found_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "script.yaml"
-    path.write_text("- Hello.", encoding="utf-8")
-    assert isinstance(built_in("echo"), EchoModel)
-    assert isinstance(built_in(f"script:{path}"), ScriptedModel)
-    assert built_in("openai:gpt-4.1-mini") is built_in("script") is None
