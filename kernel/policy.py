@@ -40,7 +40,7 @@ class Policy(Frozen):
             asked: list[Verdict] = [
                 self.effects.get(effect, defaults[effect]) for effect in function.effects
             ]
-            verdict = max(asked, key=_ORDER.__getitem__, default="allow")
+            verdict = max(asked, key=_ORDER.__getitem__) if asked else "allow"
         return "allow" if verdict == "ask" and origin == "code" else verdict
 
     def _rule(self, name: str) -> Verdict | None:
