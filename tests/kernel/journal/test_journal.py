@@ -244,7 +244,7 @@ async def test_the_list_shows_who_said_what_and_how_it_ended(store: JournalStore
 
 
 async def test_a_log_outlives_its_event_loop() -> None:
-    log = await Journal(InMemoryJournalStore()).create()
+    log = await Journal(SlowStore(0.001)).create()
 
     async def both() -> None:
         await asyncio.gather(*(log.append(said("a"), actor="ann") for _ in range(3)))
@@ -254,12 +254,12 @@ async def test_a_log_outlives_its_event_loop() -> None:
     assert log.seq == 6
 
 
-class StallingStore(InMemoryJournalStore):
-    """A store that is slow to say that it has written, as one behind a network may be."""
+class SlowStore(InMemoryJournalStore):
+    """A store that takes its time to say that it has written, as one behind a network may."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float) -> None:
         super().__init__()
-        self.stall = False
+        self.delay = delay
 
     async def append(
         self,
@@ -271,18 +271,17 @@ class StallingStore(InMemoryJournalStore):
         durable: bool = False,
     ) -> None:
         await super().append(session, events, expected_seq=expected_seq, parent=parent, durable=durable)
-        if self.stall:
-            await asyncio.sleep(60)
+        await asyncio.sleep(self.delay)
 
 
 async def test_an_append_cancelled_in_mid_air_is_looked_up_before_the_next() -> None:
-    store = StallingStore()
+    store = SlowStore(0)
     log = await Journal(store).create()
     await log.append(said("a"), actor="ann")
-    store.stall = True
+    store.delay = 60
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(log.append(said("b"), ASK, actor="ann"), timeout=0.01)
-    store.stall = False
+    store.delay = 0
     with pytest.raises(InvariantError):
         await log.append(ASK, actor="ann")
     await log.append(*log.history.repair(), said("c"), actor="ann")
