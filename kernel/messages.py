@@ -7,9 +7,11 @@ and on a page. ``ToolCall`` and ``ToolResult`` keep the wire's words; everything
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from .errors import ModelRetry
 
@@ -19,7 +21,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 class Frozen(BaseModel):
     """The base of everything that crosses a boundary: immutable, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TextPart(Frozen):
@@ -39,6 +41,11 @@ class ToolCall(Frozen):
     name: str
     #: The arguments exactly as the model wrote them: JSON text, possibly malformed.
     arguments: str = "{}"
+
+    @classmethod
+    def of(cls, name: str, arguments: Mapping[str, object], *, call_id: str) -> ToolCall:
+        """A call made by a plan or a person, in the form of a model's calls."""
+        return cls(id=call_id, name=name, arguments=to_json(arguments, fallback=str).decode())
 
     def parsed(self) -> dict[str, object]:
         """The arguments as a dict.
@@ -117,7 +124,7 @@ def tool(*results: ToolResult) -> Message:
 
 
 class Usage(Frozen):
-    """Tokens of one call or of many added up. ``cached`` is part of ``input``, ``reasoning`` of ``output``."""
+    """Tokens of one call, or of many added up; ``input`` includes ``cached``, ``output`` ``reasoning``."""
 
     input: int = 0
     output: int = 0

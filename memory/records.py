@@ -1,6 +1,7 @@
 """What memory keeps and what a search returns.
 
-A *document* is cut into *chunks*; a chunk has a *vector* when there is an embedder; a search returns *hits*.
+A *document* is cut into *chunks*; a chunk has a *vector* when there is an embedder; a search returns
+*hits*.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
 """
 
 from .events import Event, EventData
-from .history import History, Transcript, messages
+from .history import History
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
 from .store_memory import InMemoryJournalStore
 from .store_sqlite import SqliteJournalStore
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript, messages
 
 __all__ = [
     "Event",

@@ -265,7 +265,7 @@ def load_data(text: str | bytes, *, version: int) -> EventData:
         ) from exc
 
 
-def checksum(  # noqa: PLR0917 - the envelope, in its order
+def checksum(
     session: str,
     seq: int,
     at: float,

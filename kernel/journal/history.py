@@ -1,7 +1,5 @@
-"""The two invariants of the journal, as a state machine, and the view of it that a model is sent.
-
-1. Every call has exactly one outcome before the next model call.
-2. What a provider is sent is always valid history: no call without its result, no result without its call.
+"""The journal's first invariant, as a state machine: every call has exactly one outcome before the next
+model call. (The second, that a provider is only sent valid history, is held by :mod:`.transcript`.)
 
 Pure: nothing here reads, writes or waits.
 """
@@ -13,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvariantError
-from ..messages import Message, Part, TextPart, ToolCall, ToolResult
+from ..messages import TextPart, ToolCall, ToolResult
 from .events import (
-    Event,
     EventData,
     FunctionFailedEvent,
     FunctionFinished,
@@ -61,6 +58,10 @@ class History:
     def asked(self) -> ModelRequested | None:
         """The model call that has no answer yet."""
         return self._asked
+
+    def has_seen(self, call_id: str) -> bool:
+        """Whether a call of this id was ever asked for in this session."""
+        return call_id in self._seen
 
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The calls that have no outcome yet, in the order they were asked for."""
@@ -168,101 +169,6 @@ _RULES: dict[type, Callable[[History, Any], None]] = {
     FunctionFailedEvent: History._outcome,
     FunctionInDoubtEvent: History._outcome,
 }
-
-
-def messages(events: Iterable[Event]) -> list[Message]:
-    """The conversation as a provider may be sent it: a view of ``events``, valid whatever they are."""
-    transcript = Transcript()
-    for event in events:
-        transcript.add(event.data)
-    return transcript.messages()
-
-
-class Transcript:
-    """:func:`messages`, event by event.
-
-    User, system and answered messages in order; a partial answer as its text; each answer that called
-    functions followed at once by one ``tool`` message with their results, in the order of the calls.
-    What has no counterpart (a call still open, a result whose call was cut off) is left out, and with it
-    a message that has nothing left to say.
-    """
-
-    __slots__ = ("_said", "_waiting")
-
-    def __init__(self) -> None:
-        self._said: list[Message | _Round] = []
-        self._waiting: dict[str, _Round] = {}
-
-    def add(self, data: EventData) -> None:
-        """Go one event further."""
-        if isinstance(data, MessageAdded):
-            if data.message.role != "tool":
-                self._say(data.message)
-        elif isinstance(data, ModelAnswered):
-            calls = () if data.partial else data.message.tool_calls
-            if calls:
-                around = _Round(data.message, {call.id for call in calls}, {})
-                self._said.append(around)
-                self._waiting.update(dict.fromkeys(around.calls, around))
-            else:
-                self._say(data.message)
-        elif isinstance(data, (FunctionFinished, FunctionFailedEvent, FunctionInDoubtEvent)):
-            asked = self._waiting.pop(data.result.call_id, None)
-            if asked is not None:
-                asked.results[data.result.call_id] = data.result
-
-    def messages(self) -> list[Message]:
-        """The conversation so far; a list of the caller's own."""
-        told: list[Message] = []
-        for item in self._said:
-            if isinstance(item, Message):
-                told.append(item)
-            else:
-                told.extend(item.told())
-        return told
-
-    def _say(self, message: Message) -> None:
-        plain = _keep(message, {})
-        if plain.parts:
-            self._said.append(plain)
-
-
-@dataclass(slots=True)
-class _Round:
-    """An answer that called functions, and what came of it so far."""
-
-    answer: Message
-    calls: set[str]
-    results: dict[str, ToolResult]
-    _whole: tuple[Message, ...] = ()
-
-    def told(self) -> tuple[Message, ...]:
-        if self._whole:
-            return self._whole
-        answer = _keep(self.answer, self.results)
-        results = tuple(self.results[call.id] for call in answer.tool_calls)
-        told = (
-            (answer, Message(role="tool", parts=results)) if results else (answer,) if answer.parts else ()
-        )
-        if len(self.results) == len(self.calls):
-            self._whole = told
-        return told
-
-
-def _keep(message: Message, answered: dict[str, ToolResult]) -> Message:
-    """``message`` with its text and, once each, the calls that are answered."""
-    left = set(answered)
-    parts: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, TextPart):
-            if part.text:
-                parts.append(part)
-        elif isinstance(part, ToolCall) and part.id in left:
-            left.remove(part.id)
-            parts.append(part)
-    if len(parts) == len(message.parts):
-        return message
-    return message.model_copy(update={"parts": tuple(parts)})
 
 
 def _verdict(entry: _OpenCall) -> EventData:

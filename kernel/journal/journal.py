@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
@@ -18,9 +19,13 @@ from typing import Literal
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
 from .events import Event, EventData, MessageAdded, RunStarted
-from .history import History, Transcript
+from .history import History
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
+from .transcript import Transcript
+
+#: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
+_KEPT = 64
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
@@ -78,23 +83,41 @@ class Journal:
         self._store = store
         self._clock = clock
         self._new_id = new_id or (lambda: new_session_id(clock()))
+        self._open: OrderedDict[str, SessionLog] = OrderedDict()
+
+    def new_id(self) -> str:
+        """A fresh id that sorts by time, for a session or a run."""
+        return self._new_id()
 
     async def create(self, *, parent: tuple[str, int] | None = None) -> SessionLog:
         """A new session, the child of event ``(session, seq)`` if ``parent`` says so.
 
         It is in the store from its first event on.
         """
-        return SessionLog(self._store, SessionHead(self._new_id(), 0, 0.0, 0.0, parent), clock=self._clock)
+        head = SessionHead(self._new_id(), 0, 0.0, 0.0, parent)
+        return self._keep(SessionLog(self._store, head, clock=self._clock))
 
     async def open(self, session: str) -> SessionLog:
         """The session of that id, or the one whose id starts so, with all its events.
+
+        Opened twice in one process it is the same object, brought up to date.
 
         Raises:
             NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
             JournalError: ``journal.corrupt``, ``journal.version`` or what the store says.
         """
-        log = SessionLog(self._store, await self._find(session), clock=self._clock)
+        log = self._open.get(session)
+        if log is None or not log.seq:
+            head = await self._find(session)
+            log = self._open.get(head.id) or SessionLog(self._store, head, clock=self._clock)
         await log.refresh()
+        return self._keep(log)
+
+    def _keep(self, log: SessionLog) -> SessionLog:
+        self._open[log.id] = log
+        self._open.move_to_end(log.id)
+        while len(self._open) > _KEPT:
+            self._open.popitem(last=False)
         return log
 
     async def sessions(
@@ -189,6 +212,7 @@ class SessionLog:
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsure = False
+        self._holder: str | None = None
 
     @property
     def id(self) -> str:
@@ -211,8 +235,27 @@ class SessionLog:
         return self._history
 
     def messages(self) -> list[Message]:
-        """What a model is sent of this session (see :func:`~kernloom.kernel.journal.history.messages`)."""
+        """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
         return self._transcript.messages()
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[None]:
+        """Hold the session for one run: two at once in one process would answer each other's calls.
+
+        Raises:
+            JournalError: ``journal.busy``, another run is at work in it.
+        """
+        if self._holder is not None:
+            raise JournalError(
+                f"Session {self.id!r} is in the middle of run {self._holder!r}.",
+                code="journal.busy",
+                hint="Wait until that run is over, or start another session.",
+            )
+        self._holder = run
+        try:
+            yield
+        finally:
+            self._holder = None
 
     async def append(
         self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
@@ -244,9 +287,9 @@ class SessionLog:
                 if events:
                     self._history = History(event.data for event in self.events)
                 raise
-            for event in events:
-                self._transcript.add(event.data)
             self.events.extend(events)
+            for event in events:
+                self._transcript.apply(event.data)
             return events
 
     async def refresh(self) -> list[Event]:
@@ -289,7 +332,7 @@ class SessionLog:
             self._history.apply(event.data)
         except InvariantError as exc:
             raise corrupt(self.id, expected, exc.message) from exc
-        self._transcript.add(event.data)
+        self._transcript.apply(event.data)
         self.events.append(event)
 
     def _turn(self) -> asyncio.Lock:

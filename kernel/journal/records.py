@@ -37,7 +37,7 @@ _FREE: dict[type, str] = {
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def pack(  # noqa: PLR0917 - called for every event
+def pack(
     head: SessionHead, seq: int, at: float, actor: str, run: str | None, data: EventData
 ) -> tuple[Event, StoredEvent]:
     """The event as kept in memory and as stored: equal to what will be read back, and sharing nothing."""

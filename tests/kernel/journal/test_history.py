@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+
 from kernloom.kernel.errors import InvariantError
 from kernloom.kernel.journal import Event, EventData, History, Transcript, messages
 from kernloom.kernel.journal.events import (

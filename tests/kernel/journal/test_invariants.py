@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from kernloom.kernel.errors import InvariantError, JournalError
 from kernloom.kernel.journal import (
     Event,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kernloom.kernel.errors import InvariantError, JournalError, NotFoundError, UsageError
 from kernloom.kernel.journal import (
     EventData,

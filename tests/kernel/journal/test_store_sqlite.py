@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kernloom.kernel.errors import JournalError, KernloomError
 from kernloom.kernel.journal import Journal, SqliteJournalStore
 from kernloom.kernel.journal.events import MessageAdded

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from kernloom.kernel.journal import InMemoryJournalStore, JournalStore, SqliteJournalStore
 from kernloom.testing.journal import JournalStoreConformance, OpenStore
 

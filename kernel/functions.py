@@ -1,0 +1,297 @@
+"""Everything that can be called is a :class:`Function`: one type, one schema, one way to invoke.
+
+::
+
+    @function(effects={"network"})
+    async def forecast(city: str, days: int = 1) -> Forecast:
+        \"\"\"Forecast for a city.
+
+        Args:
+            city: The city's English name.
+            days: How many days ahead.
+        \"\"\"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from .errors import (
+    ApprovalRequired,
+    FunctionError,
+    FunctionFailed,
+    FunctionInDoubt,
+    FunctionTimeout,
+    LimitReached,
+    UsageError,
+)
+from .models.base import FunctionSpec
+from .schema import Signature, summary
+
+if TYPE_CHECKING:
+    from .journal.journal import SessionLog
+    from .kernel import Kernel
+
+Effect = Literal["read", "write", "network", "exec", "spend"]
+Verdict = Literal["allow", "ask", "deny"]
+#: Who made a call: a line of code, a person at a terminal, a model, a plan's step.
+Origin = Literal["code", "person", "model", "plan"]
+
+EFFECTS: frozenset[Effect] = frozenset({"read", "write", "network", "exec", "spend"})
+#: Effects that change something outside the function; ``read`` does not.
+CHANGING: frozenset[Effect] = EFFECTS - {"read"}
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a function may know of the call it serves. Annotate a parameter ``Context`` to get it."""
+
+    kernel: Kernel
+    #: Where the call is recorded; None outside a conversation.
+    log: SessionLog | None = None
+    run: str | None = None
+    #: Who is calling: an agent's or plan's name.
+    actor: str = "code"
+    origin: Origin = "code"
+    call_id: str | None = None
+    #: How many agents and plans stand above this call.
+    depth: int = 0
+    #: The application's own object, as given to ``Kernel`` or to ``run``.
+    deps: Any = None
+
+    @property
+    def session(self) -> str | None:
+        """The session's id."""
+        return self.log.id if self.log is not None else None
+
+    def with_(self, **changes: Any) -> Context:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionOptions:
+    """What ``@function`` was told."""
+
+    name: str | None = None
+    description: str | None = None
+    effects: frozenset[Effect] = frozenset()
+    idempotent: bool = False
+    reconcile: Callable[..., Any] | None = None
+    approval: Verdict | None = None
+    timeout: float | None = None
+    inline: bool = False
+
+
+_MARK = "__kernloom_function__"
+
+
+@overload
+def function(call: _F, /) -> _F: ...
+@overload
+def function(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effects: Iterable[Effect] = (),
+    idempotent: bool = False,
+    reconcile: Callable[..., Any] | None = None,
+    approval: Verdict | None = None,
+    timeout: float | None = None,
+    inline: bool = False,
+) -> Callable[[_F], _F]: ...
+def function(call: Any = None, /, **options: Any) -> Any:
+    """Mark a function or method as one that a kernel may offer. It stays callable as it was.
+
+    Args:
+        call: the function, when used without parentheses.
+        name: its name within the plugin; the Python name by default.
+        description: what a model is told; the docstring by default.
+        effects: what it does to the world, a subset of ``read write network exec spend``.
+        idempotent: calling it again with the same idempotency key changes nothing more.
+        reconcile: ``reconcile(key)`` says whether and how a call in doubt was done.
+        approval: ``allow | ask | deny``, over what the effects ask for.
+        timeout: seconds; a changing function that exceeds it is in doubt, not failed.
+        inline: it is pure and quick: run it on the event loop without a thread hop.
+
+    Raises:
+        UsageError: an effect that does not exist, or ``inline`` on a coroutine function.
+    """
+    effects = frozenset(options.pop("effects", ()))
+    if unknown := effects - EFFECTS:
+        raise UsageError(
+            f"Unknown effects {sorted(unknown)}.",
+            code="function.effects",
+            hint=f"Use a subset of {' '.join(sorted(EFFECTS))}.",
+        )
+    chosen = FunctionOptions(effects=effects, **options)
+
+    def mark(target: _F) -> _F:
+        if chosen.inline and inspect.iscoroutinefunction(target):
+            raise UsageError(
+                f"{target.__qualname__} is a coroutine function, so inline means nothing.",
+                code="function.inline",
+                hint="Drop inline=True.",
+            )
+        setattr(target, _MARK, chosen)
+        return target
+
+    return mark if call is None else mark(call)
+
+
+def options_of(call: object) -> FunctionOptions | None:
+    """What ``@function`` said of this callable, or None when it is not marked."""
+    return getattr(call, _MARK, None)
+
+
+class Function:
+    """One thing a kernel can call.
+
+    Python callables become one by :meth:`of`; a prompt, a plan or an agent passes its own ``call``
+    taking keyword arguments.
+
+    Args:
+        call: takes the validated arguments by keyword; may be a coroutine function.
+        name: ``plugin.function``, or a bare name until it is added to a kernel.
+        signature: what it accepts, when that is not to be read off ``call``.
+        options: see :func:`function`.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        *,
+        name: str,
+        signature: Signature | None = None,
+        options: FunctionOptions | None = None,
+    ) -> None:
+        options = options or FunctionOptions()
+        self.name = name
+        self.options = options
+        self.effects = options.effects
+        self.timeout = options.timeout
+        self.signature = signature or Signature(call, hidden=Context)
+        self._call = call
+        self._is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
+            getattr(call, "__call__", None)  # noqa: B004 - asks for the attribute, not for callability
+        )
+
+    @classmethod
+    def of(cls, call: Callable[..., Any] | Function, *, plugin: str = "") -> Function:
+        """The function a callable is, named ``plugin.name`` when a plugin is given."""
+        if isinstance(call, Function):
+            return call.renamed(f"{plugin}.{call.name}") if plugin else call
+        options = options_of(call) or FunctionOptions()
+        name: str = options.name or getattr(call, "__name__", "")
+        if not name.isidentifier():
+            raise UsageError(
+                f"{call!r} has no usable name.",
+                code="function.name",
+                hint="Use a def with a name, or @function(name='…').",
+            )
+        return cls(call, name=f"{plugin}.{name}" if plugin else name, options=options)
+
+    def renamed(self, name: str) -> Function:
+        """The same function under another name."""
+        return Function(self._call, name=name, signature=self.signature, options=self.options)
+
+    @cached_property
+    def description(self) -> str:
+        """What it is for, as a model is told."""
+        return self.options.description or summary(inspect.getdoc(self._call) or "")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON Schema of its arguments."""
+        return self.signature.schema
+
+    @property
+    def returns(self) -> dict[str, Any]:
+        """JSON Schema of its result; may be empty."""
+        return self.signature.returns
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does something that cannot be taken back by not looking."""
+        return not self.effects.isdisjoint(CHANGING)
+
+    @cached_property
+    def spec(self) -> FunctionSpec:
+        """What a model is sent."""
+        return FunctionSpec(name=self.name, description=self.description, parameters=self.parameters)
+
+    async def invoke(self, arguments: Mapping[str, Any], context: Context) -> Any:
+        """Validate, call, and give back what it returned.
+
+        Raises:
+            ModelRetry: the arguments do not fit, or the function asked for a better call.
+            FunctionFailed: it raised something else; that is the cause.
+            FunctionTimeout, FunctionInDoubt: it exceeded its timeout.
+        """
+        return await self.run(self.signature.validate(arguments), context)
+
+    async def run(self, validated: dict[str, Any], context: Context) -> Any:
+        """:meth:`invoke` for arguments that :attr:`signature` has validated already."""
+        if self.signature.hidden_name is not None:
+            validated[self.signature.hidden_name] = context
+        try:
+            if self.timeout is None:
+                return await self._run(validated)
+            return await self._run_in_time(validated, self.timeout)
+        except (FunctionError, ApprovalRequired, LimitReached):
+            raise
+        except Exception as exc:  # the boundary to other people's code: whatever it raises is its outcome
+            raise FunctionFailed(
+                f"{self.name} failed: {type(exc).__name__}: {exc}.", function=self.name
+            ) from exc
+
+    async def _run(self, kwargs: dict[str, Any]) -> Any:
+        if self._is_async:
+            return await self._call(**kwargs)
+        if self.options.inline:
+            return self._call(**kwargs)
+        value = await asyncio.to_thread(self._call, **kwargs)
+        return await value if isinstance(value, Awaitable) else value
+
+    async def _run_in_time(self, kwargs: dict[str, Any], seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                return await self._run(kwargs)
+        except TimeoutError as exc:
+            if not scope.expired():
+                raise
+            said = f"{self.name} did not finish within {seconds:g} s"
+            if self.changes:
+                raise FunctionInDoubt(
+                    f"{said}; its effect may or may not have happened.",
+                    hint="Check before doing it again.",
+                    function=self.name,
+                ) from exc
+            raise FunctionTimeout(f"{said}.", function=self.name) from exc
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}({', '.join(self.parameters.get('properties', ()))})>"
+
+
+def as_text(value: object) -> str:
+    """A result as a model reads it: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return to_json(value, bytes_mode="base64", inf_nan_mode="constants").decode()
+    except (PydanticSerializationError, ValueError):
+        return repr(value)
+
+
+def as_json(value: object) -> Any:
+    """A result as plain JSON data; what JSON cannot carry becomes its ``repr``."""
+    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
