@@ -180,9 +180,9 @@ def test_messages_show_a_call_once_and_its_first_result() -> None:
 def test_a_transcript_asked_early_is_complete_later() -> None:
     transcript = Transcript()
     for data in (answer("look", "a", "b"), done("b")):
-        transcript.add(data)
+        transcript.apply(data)
     assert transcript.messages() == [assistant("look", call("b")), tool(result("b"))]
-    transcript.add(done("a"))
+    transcript.apply(done("a"))
     transcript.messages().clear()
     whole = [assistant("look", call("a"), call("b")), tool(result("a"), result("b"))]
     assert transcript.messages() == whole

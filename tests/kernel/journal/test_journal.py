@@ -99,7 +99,7 @@ async def test_an_event_says_where_when_by_whom_and_in_which_run(store: JournalS
     log = await journal.create(parent=("above", 7))
     first, second = await log.append(said("a"), said("b"), actor="ann", run="run-1")
     assert (first.seq, second.seq) == (1, 2)
-    for event in (first, second, (await journal.open("child")).events[0]):
+    for event in (first, second, (await Journal(store).open("child")).events[0]):
         assert (event.session, event.at, event.actor, event.run) == ("child", 1234.5, "ann", "run-1")
         assert event.parent == ("above", 7)
         assert event.kind == "message"
@@ -191,6 +191,16 @@ async def test_a_session_is_found_by_the_start_of_its_id() -> None:
     for nothing in ("", "  "):
         with pytest.raises(NotFoundError):
             await journal.open(nothing)
+
+
+async def test_a_session_opened_again_is_the_same_log_brought_up_to_date(store: JournalStore) -> None:
+    journal = Journal(store)
+    log = await journal.create()
+    await log.append(said("a"), actor="ann")
+    await (await Journal(store).open(log.id)).append(said("b"), actor="bob")
+    assert await journal.open(log.id) is log
+    assert await journal.open(log.id[:15]) is log
+    assert log.seq == 2
 
 
 async def test_a_session_without_events_is_not_there_yet(store: JournalStore) -> None:

@@ -205,7 +205,8 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_durable_append_is_whole_and_the_store_goes_on(tmp_path: Path) -> None:
-    async with Journal(SqliteJournalStore(tmp_path / "journal.db")) as journal:
+    path = tmp_path / "journal.db"
+    async with Journal(SqliteJournalStore(path)) as journal:
         log = await journal.create()
         for number in range(30):
             batch = [MessageAdded(message=user(f"{number}"))] * 3
@@ -216,6 +217,7 @@ async def test_a_cancelled_durable_append_is_whole_and_the_store_goes_on(tmp_pat
             assert isinstance(outcome, (list, asyncio.CancelledError))
         await log.append(MessageAdded(message=user("last")), actor="a")
         assert log.seq % 3 == 1
+    async with Journal(SqliteJournalStore(path)) as journal:
         assert (await journal.open(log.id)).events == log.events
 
 
