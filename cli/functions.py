@@ -34,7 +34,7 @@ def functions(screen: Screen, names: tuple[str, ...]) -> None:
 
 async def _list(screen: Screen, names: tuple[str, ...]) -> None:
     async with open_kernel(screen) as kernel:
-        found = kernel.functions(*names)
+        found = sorted(kernel.functions(*(names or ("*",))), key=lambda function: function.name)
         data = [described(function) for function in found]
         if len(found) == 1 and names and "." in names[0]:
             screen.result(data, _page(screen, found[0]))

@@ -9,9 +9,9 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, NotRequired, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -73,19 +73,40 @@ class Signature:
         try:
             return self._validate(arguments)
         except ValidationError as exc:
-            problems = exc.errors(include_url=False)
+            validated, problems = self._mend(arguments, exc.errors(include_url=False))
+        if validated is not None:
+            return validated
+        words = [_in_words(problem) for problem in problems]
+        raise ModelRetry(
+            f"The arguments do not fit: {'; '.join(words)}.",
+            code="function.arguments_invalid",
+            hint=f"The parameters are: {', '.join(self.schema['properties']) or 'none'}.",
+            problems=words,
+        )
+
+    def problems(self, arguments: Mapping[str, Any]) -> list[ArgumentProblem]:
+        """What :meth:`validate` would refuse, one by one; empty if it would not."""
+        try:
+            self._validate(arguments)
+        except ValidationError as exc:
+            _, problems = self._mend(arguments, exc.errors(include_url=False))
+            return [
+                ArgumentProblem(str(p["loc"][0]) if p["loc"] else "", p["type"], _in_words(p))
+                for p in problems
+            ]
+        return []
+
+    def _mend(
+        self, arguments: Mapping[str, Any], problems: list[ErrorDetails]
+    ) -> tuple[dict[str, Any] | None, list[ErrorDetails]]:
+        """Validated after all, where a value only had to be parsed; else what is wrong."""
         mended = _parse_stringified(arguments, problems)
         if mended is not None:
             try:
-                return self._validate(mended)
+                return self._validate(mended), []
             except ValidationError as exc:
                 problems = exc.errors(include_url=False)
-        raise ModelRetry(
-            f"The arguments do not fit: {'; '.join(map(_in_words, problems))}.",
-            code="function.arguments_invalid",
-            hint=f"The parameters are: {', '.join(self.schema['properties']) or 'none'}.",
-            problems=[_in_words(p) for p in problems],
-        )
+        return None, problems
 
     @cached_property
     def _validate(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -145,11 +166,104 @@ class Signature:
             if isinstance(parameter.default, FieldInfo):
                 hint = Annotated[hint, parameter.default]
             fields[name] = hint if parameter.default is _MISSING else NotRequired[hint]
-        # A TypedDict rather than a model: parameters may be called `json` or `copy`, and a
-        # default stays the callable's own object.
-        arguments = TypedDict("Arguments", fields)  # type: ignore[misc]
-        arguments.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
-        return TypeAdapter(arguments)
+        return _arguments(fields)
+
+
+class ArgumentProblem(NamedTuple):
+    """What is wrong with one argument."""
+
+    #: Its name; empty when the arguments as a whole are wrong.
+    argument: str
+    #: ``missing``, ``extra_forbidden``, or what pydantic calls it.
+    kind: str
+    words: str
+
+
+InputType = Literal["any", "string", "integer", "number", "boolean", "array", "object"]
+
+_PYTHON: dict[str, Any] = {
+    "any": Any, "string": str, "integer": int, "number": float, "boolean": bool, "array": list[Any],
+    "object": dict[str, Any],
+}  # fmt: skip
+
+
+class InputSpec(BaseModel):
+    """One input that a plan or a prompt declares, in the words of JSON Schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: InputType = "any"
+    description: str = ""
+    #: Used when the input is not given. An input with a default is not required.
+    default: Any = None
+    #: True unless there is a default; an input that is neither required nor given is None.
+    required: bool | None = None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has to be given."""
+        return "default" not in self.model_fields_set if self.required is None else self.required
+
+
+class DeclaredSignature(Signature):
+    """The signature of something that is no Python callable: inputs as its author declared them.
+
+    Args:
+        inputs: by name.
+        wants_context: the call is handed the kernel's ``Context`` as ``_context``.
+
+    Raises:
+        UsageError: ``function.signature``, a name that cannot be an argument's.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputSpec], *, wants_context: bool = False) -> None:
+        for name in inputs:
+            if not name.isidentifier() or name.startswith("_"):
+                raise UsageError(
+                    f"{name!r} cannot be the name of an input.",
+                    code="function.signature",
+                    hint="Use letters, digits and underscores, a letter first.",
+                )
+        self._inputs = dict(inputs)
+        self._wants_context = wants_context
+
+    @cached_property
+    def hidden_name(self) -> str | None:
+        """Where the context goes, if it is wanted."""
+        return "_context" if self._wants_context else None
+
+    @cached_property
+    def returns(self) -> dict[str, Any]:
+        """Nothing is known of the result."""
+        return {}
+
+    def defaults(self) -> dict[str, Any]:
+        """A value for every input that may be left out."""
+        return {name: spec.default for name, spec in self._inputs.items() if not spec.is_required}
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            name: spec.default for name, spec in self._inputs.items() if "default" in spec.model_fields_set
+        }
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        fields: dict[str, Any] = {}
+        for name, spec in self._inputs.items():
+            hint = _described(_PYTHON[spec.type], spec.description)
+            if not spec.is_required:
+                hint = NotRequired[hint if spec.default is not None else hint | None]
+            fields[name] = hint
+        return _arguments(fields)
+
+
+def _arguments(fields: dict[str, Any]) -> TypeAdapter[Any]:
+    # A TypedDict rather than a model: parameters may be called `json` or `copy`, and a
+    # default stays the callable's own object.
+    arguments = TypedDict("Arguments", fields)  # type: ignore[misc]
+    arguments.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return TypeAdapter(arguments)
 
 
 def summary(doc: str) -> str:

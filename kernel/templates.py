@@ -188,7 +188,9 @@ class Expression(_Program):
             str(value)  # raises, naming what is missing
         if not lasting(value):
             raise SecurityError(f"its value is a {type(value).__name__}, which is no data")
-        return list(value) if isinstance(value, (range, *VIEWS)) else value
+        if isinstance(value, (range, *VIEWS)):
+            return list(cast("Iterable[Any]", value))
+        return value
 
 
 _RESULT = "_value_of_the_expression"
@@ -235,7 +237,7 @@ def _guarded(program: _Program, work: Callable[[], _T], values: Mapping[str, Any
     except KernloomError:
         raise
     except TemplateSyntaxError as exc:
-        raise _error(program, "template.syntax", f"{exc.message}", exc, line=exc.lineno) from exc
+        raise _error(program, "template.syntax", _syntax(exc), exc, line=exc.lineno) from exc
     except (TooCostlyError, RecursionError, MemoryError) as exc:
         said = str(exc) if isinstance(exc, TooCostlyError) else "it is nested too deeply"
         raise LimitReached(
@@ -259,6 +261,10 @@ def _guarded(program: _Program, work: Callable[[], _T], values: Mapping[str, Any
     except Exception as exc:  # whatever an expression can raise: 1 / 0, 'a' + 1, a property of an object
         code = "template.failed" if values is not None else "template.syntax"
         raise _error(program, code, f"{type(exc).__name__}: {exc}", exc) from exc
+
+
+def _syntax(exc: TemplateSyntaxError) -> str:
+    return (exc.message or "").replace("'end of template'", "its end").replace("end of template", "end")
 
 
 def _error(

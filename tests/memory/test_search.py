@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kernloom.kernel.errors import UsageError
 from kernloom.memory.records import Chunk, Hit
 from kernloom.memory.search import Searcher, SearchOptions

@@ -1,0 +1,371 @@
+"""Runs a checked plan: no model, as much side by side as the steps' needs allow, everything recorded.
+
+A step starts when the steps it needs are over. When a step fails and its ``on_error`` is ``fail``, no
+further call is started; calls under way are let finish, because an effect that is stopped half-way is in
+doubt. Cancelling the run cancels them all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ..kernel import invocation
+from ..kernel.errors import (
+    ApprovalRequired,
+    FunctionFailed,
+    FunctionInDoubt,
+    FunctionTimeout,
+    KernloomError,
+    LimitReached,
+    PlanError,
+)
+from ..kernel.functions import as_json
+from ..kernel.journal.events import (
+    FunctionRequested,
+    PlanMade,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+)
+from ..kernel.messages import Frozen, ToolCall
+from .check import dependencies, ensure
+from .expressions import condition, evaluate
+
+if TYPE_CHECKING:
+    from ..kernel.functions import Context
+    from ..kernel.kernel import Kernel
+    from .plan import Plan, Step
+
+Status = Literal["finished", "failed", "skipped"]
+
+#: Seconds: the longest wait between two attempts.
+_LONGEST_WAIT = 60.0
+
+
+class PlanLimits(Frozen):
+    """How far one run of a plan may go; reaching a limit raises ``LimitReached``."""
+
+    #: Calls under way at once.
+    concurrency: int = Field(default=8, ge=1)
+    #: Seconds for the whole run; None: as long as it takes.
+    seconds: float | None = Field(default=None, gt=0)
+    #: Items of one ``foreach``.
+    items: int = Field(default=1_000, ge=0)
+    #: Plans that call plans that call plans.
+    depth: int = Field(default=8, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of a step."""
+
+    status: Status
+    result: Any = None
+    #: What went wrong, also where ``on_error`` made up for it.
+    error: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOutcome:
+    """What became of a plan."""
+
+    output: Any
+    #: By id, in the order they were over.
+    steps: dict[str, StepOutcome]
+
+
+async def run_plan(
+    plan: Plan,
+    kernel: Kernel,
+    inputs: Mapping[str, object],
+    context: Context,
+    *,
+    limits: PlanLimits | None = None,
+    name: str = "plan",
+) -> PlanOutcome:
+    """Check ``plan``, run it, record it.
+
+    Within a call (a plan offered as a function) it is recorded in a child session of the caller's; else
+    in the session of ``context``, if it has one.
+
+    Raises:
+        PlanError: ``plan.invalid``, ``plan.step_failed``.
+        ModelRetry: the inputs do not fit.
+        ApprovalRequired: a function needs a person's yes and there is nobody to ask.
+        LimitReached: a limit was met.
+    """
+    limits = limits or PlanLimits()
+    if context.depth >= limits.depth:
+        raise LimitReached(
+            f"{context.depth} agents and plans stand above the plan {plan.goal[:80]!r}.",
+            code="limit.depth",
+            hint="Look for a plan that calls itself.",
+        )
+    ensure(plan, kernel)
+    signature = plan.signature
+    given = {**signature.defaults(), **signature.validate(inputs)}
+    run = _Run(plan, kernel, await _own_context(kernel, context, name), limits, as_json(given))
+    with run.claimed():
+        return await run.recorded(name, given)
+
+
+async def _own_context(kernel: Kernel, context: Context, name: str) -> Context:
+    log, run = context.log, context.run
+    if log is not None and context.call_id is not None:
+        log, run = await kernel.journal.create(parent=(log.id, log.seq)), None
+    if log is not None and run is None:
+        run = kernel.journal.new_id()
+    return context.with_(log=log, run=run, actor=name, origin="plan", call_id=None, depth=context.depth + 1)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one run."""
+
+    plan: Plan
+    kernel: Kernel
+    context: Context
+    limits: PlanLimits
+    inputs: dict[str, Any]
+    outcomes: dict[str, StepOutcome] = field(default_factory=dict)
+    #: What ``steps`` is to expressions.
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: The first failure; nothing is started after it.
+    failure: KernloomError | None = None
+    slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = asyncio.Semaphore(self.limits.concurrency)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The session is this run's while it lasts."""
+        if self.context.log is None:
+            yield
+        else:
+            with self.context.log.claim(self.context.run or ""):
+                yield
+
+    async def note(self, *data: Any) -> None:
+        """Record, where there is a log."""
+        if self.context.log is not None:
+            await self.context.log.append(*data, actor=self.context.actor, run=self.context.run)
+
+    async def recorded(self, name: str, given: Mapping[str, Any]) -> PlanOutcome:
+        """The run between its first event and its last."""
+        await self.note(
+            RunStarted(name=name, what="plan", input=as_json(given)), PlanMade(plan=self.plan.to_dict())
+        )
+        try:
+            outcome = await self.in_time()
+        except asyncio.CancelledError:
+            await self.close(RunCancelled())
+            raise
+        except KernloomError as exc:
+            await self.close(RunFailed(code=exc.code, error=str(exc)))
+            raise
+        except Exception as exc:  # recorded, so that no session is left half open, and raised on
+            await self.close(RunFailed(code="run.failed", error=f"{type(exc).__name__}: {exc}"))
+            raise
+        await self.note(RunFinished(output=outcome.output))
+        return outcome
+
+    async def close(self, ending: RunFailed | RunCancelled) -> None:
+        """End early: calls that were asked for and never made get their outcome, then the ending."""
+        if self.context.log is not None:
+            await self.note(*self.context.log.history.repair(), ending)
+
+    async def in_time(self) -> PlanOutcome:
+        """All steps, then the output."""
+        try:
+            async with asyncio.timeout(self.limits.seconds) as scope:
+                await self.steps()
+        except TimeoutError as exc:
+            if not scope.expired():
+                raise
+            raise LimitReached(
+                f"The plan {self.plan.goal[:80]!r} was not over within {self.limits.seconds:g} s.",
+                code="limit.seconds",
+                hint="Raise PlanLimits(seconds=…), or give it less to do.",
+                steps=self.statuses(),
+            ) from exc
+        if self.failure is not None:
+            raise self.failure
+        return PlanOutcome(output=as_json(evaluate(self.plan.returned, self.names())), steps=self.outcomes)
+
+    def names(self, **more: Any) -> dict[str, Any]:
+        """What an expression can refer to."""
+        return {"inputs": self.inputs, "steps": self.results, **more}
+
+    def statuses(self) -> dict[str, str]:
+        """What became of the steps so far."""
+        return {step: outcome.status for step, outcome in self.outcomes.items()}
+
+    async def steps(self) -> None:
+        """Every step, each as soon as those it needs are over."""
+        needs = dependencies(self.plan.steps)
+        over = {step.id: asyncio.Event() for step in self.plan.steps}
+
+        async def in_turn(step: Step) -> None:
+            for needed in sorted(needs[step.id]):
+                await over[needed].wait()
+            if self.failure is None:
+                await self.step(step)
+            over[step.id].set()
+
+        async with asyncio.TaskGroup() as group:
+            for step in self.plan.steps:
+                group.create_task(in_turn(step), name=f"step {step.id}")
+
+    async def step(self, step: Step) -> None:
+        """One step to its end; a failure that is not made up for becomes the run's."""
+        began = time.monotonic()
+        try:
+            if step.when is not None and not condition(step.when).evaluate(self.names()):
+                await self.note(StepSkipped(step=step.id, reason=f"when: {step.when}"))
+                outcome = StepOutcome("skipped")
+            elif step.foreach is None:
+                outcome = await self.once(step)
+            else:
+                outcome = await self.each(step)
+        except KernloomError as exc:
+            await self.note(StepFailed(step=step.id, code=exc.code, error=str(exc)))
+            outcome = StepOutcome("failed", error=str(exc))
+            self.failure = self.failure or self.blame(step, exc)
+        outcome = StepOutcome(outcome.status, outcome.result, outcome.error, time.monotonic() - began)
+        self.outcomes[step.id] = outcome
+        self.results[step.id] = {"result": outcome.result, "status": outcome.status, "error": outcome.error}
+        if self.failure is not None:
+            self.failure.details["steps"] = self.statuses()
+
+    def blame(self, step: Step, exc: KernloomError) -> KernloomError:
+        """The error of the run: who has to act on these keeps being told directly."""
+        if isinstance(exc, (ApprovalRequired, LimitReached)):
+            return exc
+        error = PlanError(
+            f"Step {step.id!r} ({step.call}) failed: {exc.message}",
+            code="plan.step_failed",
+            hint=exc.hint,
+            step=step.id,
+            cause=exc.code,
+        )
+        error.__cause__ = exc
+        return error
+
+    async def once(self, step: Step) -> StepOutcome:
+        """A step that makes one call."""
+        try:
+            arguments = evaluate(step.args, self.names())
+            await self.note(StepStarted(step=step.id, call=step.call, arguments=as_json(arguments)))
+            result = await self.attempt(step, arguments, step.id)
+        except KernloomError as exc:
+            return await self.stand_in(step, exc)
+        await self.note(StepFinished(step=step.id, result=result))
+        return StepOutcome("finished", result)
+
+    async def stand_in(self, step: Step, exc: KernloomError) -> StepOutcome:
+        """What ``on_error`` makes of a failure."""
+        if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
+            raise exc
+        if step.on_error == "skip":
+            await self.note(StepSkipped(step=step.id, reason=f"on_error: {exc}"))
+            return StepOutcome("skipped", error=str(exc))
+        result = as_json(evaluate(step.on_error.default, self.names()))
+        await self.note(StepFinished(step=step.id, result=result))
+        return StepOutcome("finished", result, error=str(exc))
+
+    async def each(self, step: Step) -> StepOutcome:
+        """A step that makes a call for every item, side by side, results in the items' order."""
+        items = self.items(step)
+        await self.note(StepStarted(step=step.id, call=step.call, arguments={"foreach": as_json(items)}))
+        results: list[Any] = [None] * len(items)
+        failures: list[KernloomError] = []
+        mended: list[str] = []
+
+        async def one(index: int, item: Any) -> None:
+            if failures or self.failure is not None:
+                return
+            names = self.names(item=item, index=index)
+            try:
+                arguments = evaluate(step.args, names)
+                results[index] = await self.attempt(step, arguments, f"{step.id}[{index}]")
+            except KernloomError as exc:
+                if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
+                    failures.append(exc)
+                    return
+                mended.append(f"[{index}] {exc}")
+                if step.on_error != "skip":
+                    results[index] = as_json(evaluate(step.on_error.default, names))
+
+        async with asyncio.TaskGroup() as group:
+            for index, item in enumerate(items):
+                group.create_task(one(index, item))
+        if failures:
+            raise failures[0]
+        await self.note(StepFinished(step=step.id, result=results))
+        return StepOutcome("finished", results, error="; ".join(mended) or None)
+
+    def items(self, step: Step) -> list[Any]:
+        """What a ``foreach`` goes through."""
+        if isinstance(step.foreach, str):
+            items = condition(step.foreach).evaluate(self.names())
+        else:
+            items = evaluate(step.foreach, self.names())
+        if not isinstance(items, (list, tuple)):
+            raise PlanError(
+                f"foreach of step {step.id!r} is {items!r:.80}, not a list.",
+                code="plan.foreach",
+                hint="Make it an expression whose value is a list.",
+            )
+        if len(items) > self.limits.items:
+            raise LimitReached(
+                f"foreach of step {step.id!r} has {len(items):,} items; {self.limits.items:,} are allowed.",
+                code="limit.items",
+                hint="Raise PlanLimits(items=…), or cut the list.",
+            )
+        return list(items)
+
+    async def attempt(self, step: Step, arguments: Mapping[str, Any], key: str) -> Any:
+        """A call, and again while ``retry`` says so; its value as JSON."""
+        attempts = step.retry.attempts if step.retry is not None else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                return await self.call(step, arguments, key if attempt == 1 else f"{key}#{attempt}")
+            except (FunctionFailed, FunctionTimeout, FunctionInDoubt) as exc:
+                again = (
+                    not isinstance(exc, FunctionInDoubt)
+                    or self.kernel.function(step.call).options.idempotent
+                )
+                if attempt == attempts or not again or self.failure is not None:
+                    raise
+            assert step.retry is not None  # noqa: S101 - there is one attempt without it
+            await asyncio.sleep(min(step.retry.wait * 2 ** (attempt - 1), _LONGEST_WAIT))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def call(self, step: Step, arguments: Mapping[str, Any], key: str) -> Any:
+        """One call through the gate, opened and closed on record."""
+        call = ToolCall(
+            id=f"{self.context.run}.{key}" if self.context.run else key,
+            name=step.call,
+            arguments=json.dumps(as_json(arguments), ensure_ascii=False),
+        )
+        async with self.slots:
+            await self.note(FunctionRequested(call=call))
+            served = await invocation.serve(call, self.context, resolve=self.kernel.function)
+        if served.error is not None:
+            raise served.error
+        return as_json(served.value)
