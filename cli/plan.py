@@ -11,19 +11,71 @@ from typing import Any
 
 import click
 
-from ..kernel.errors import ApprovalRequired, ModelRetry, PlanError
+from ..kernel.errors import ApprovalRequired, ModelRetry, PlanError, UsageError
 from ..kernel.functions import as_json
+from ..kernel.safe_yaml import write_yaml
 from ..planners.engine import run_plan
 from ..planners.plan import Plan
-from .commands import Group
+from .commands import Group, text_or_stdin
 from .functions import parsed, wrong_arguments
 from .screen import Screen, table
-from .workspace import open_kernel
+from .workspace import offer, open_kernel
 
 
 @click.group(cls=Group)
 def plan() -> None:
     """Make, check and run saved plans."""
+
+
+@plan.command()
+@click.argument("goal")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Keep the plan in this file (.yaml or .json)."
+)
+@click.option(
+    "-m", "--model", metavar="PROVIDER:MODEL", help="Who plans; it must be able to call functions."
+)
+@click.option("--planner", default="stepwise", show_default=True, help="Which planner.")
+@offer
+@click.option("-y", "--yes", is_flag=True, help="Approve every call.")
+@click.pass_obj
+def make(
+    screen: Screen,
+    goal: str,
+    out: Path | None,
+    model: str | None,
+    planner: str,
+    functions: tuple[str, ...],
+    yes: bool,
+) -> None:
+    """Make a plan for GOAL.
+
+    The planner 'stepwise' finds its way by acting: it calls functions, asking where the policy asks, and
+    leaves the plan of what it did. -f narrows what it may call.
+    """
+    if out is not None and out.exists():
+        raise UsageError(
+            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
+        )
+    settings: dict[str, object] = {"model": model} if model else {}
+    if functions:
+        settings["functions"] = functions
+    asyncio.run(_make(screen, text_or_stdin(goal), out, planner, settings, yes))
+
+
+async def _make(
+    screen: Screen, goal: str, out: Path | None, planner: str, settings: Mapping[str, object], yes: bool
+) -> None:
+    async with open_kernel(screen, yes=yes, journal=True) as kernel:
+        chosen = kernel.planner(planner, **settings)
+        screen.progress("planning …")
+        data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+    if out is None:
+        screen.result(data, write_yaml(data).rstrip())
+        return
+    Plan.from_dict(data).save(out)
+    screen.result({"file": str(out), "plan": data}, f"Wrote {out}: {_steps(len(data['steps']))}.")
+    screen.note(f"Run it again without a model: kernloom plan run {out}")
 
 
 @plan.command()
