@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrongly used, 3 a person must approve first, 130
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -94,6 +95,11 @@ def exit_code(error: KernloomError) -> int:
 
 
 def _explain(error: KernloomError, screen: Screen) -> int:
+    if isinstance(error, ApprovalRequired) and "arguments" in error.details:
+        arguments = json.dumps(error.details["arguments"], ensure_ascii=False)
+        screen.note(
+            f"Would have asked: may {error.details['actor']} call {error.details['function']} {arguments}?"
+        )
     screen.error(error.code, error.message, error.hint, error.details)
     if screen.verbose:
         traceback.print_exception(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import click
 
@@ -13,7 +13,7 @@ from ..kernel.errors import UsageError
 from . import answers
 from .commands import Command, text_or_stdin
 from .screen import Screen
-from .workspace import open_agent
+from .workspace import offer, open_agent
 
 
 @click.command(cls=Command)
@@ -22,6 +22,7 @@ from .workspace import open_agent
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--k", "passages", type=click.IntRange(min=1), help="How many passages the model is given.")
 @click.option("--session", metavar="ID", help="Go on with an earlier talk.")
+@offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj
 def ask(
@@ -31,33 +32,29 @@ def ask(
     memory: str | None,
     passages: int | None,
     session: str | None,
+    functions: tuple[str, ...],
     yes: bool,
 ) -> None:
     """Ask one question of your documents.
 
-    QUESTION is text, or - to read it from stdin. The answer is on stdout; sources are below it.
+    QUESTION is text, or - to read it from stdin. The model may call what allowed plugins offer, and
+    what -f names.
     """
     text = text_or_stdin(question)
     if not text.strip():
         raise UsageError("The question is empty.", code="ask.empty")
-    reply = asyncio.run(_ask(screen, text, model, memory, passages, session, yes))
-    screen.result(answers.as_data(reply), reply.text)
-    if not screen.json:
-        if listed := answers.sources(screen, reply):
-            click.echo(f"\n{listed}")
-        screen.note(answers.footing(screen, reply))
+    opening = open_agent(
+        screen, model=model, memory=memory, passages=passages, functions=functions, yes=yes
+    )
+    reply = asyncio.run(_ask(screen, opening, text, session))
+    screen.result(answers.as_data(reply), answers.whole(screen, reply))
+    screen.note(answers.footing(screen, reply))
 
 
 async def _ask(
-    screen: Screen,
-    text: str,
-    model: str | None,
-    memory: str | None,
-    passages: int | None,
-    session: str | None,
-    yes: bool,
+    screen: Screen, opening: AbstractAsyncContextManager[AssistantAgent], text: str, session: str | None
 ) -> Reply:
-    async with open_agent(screen, model=model, memory=memory, passages=passages, yes=yes) as agent:
+    async with opening as agent:
         return await answer(screen, agent, text, session=session)
 
 

@@ -20,7 +20,7 @@ from ..kernel.models.base import TextDelta
 from . import answers
 from .commands import Command
 from .screen import Screen
-from .workspace import open_agent
+from .workspace import offer, open_agent
 
 _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 
@@ -29,9 +29,17 @@ _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 @click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--session", metavar="ID", help="Go on with this talk; 'last' is the one used last.")
+@offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj
-def chat(screen: Screen, model: str | None, memory: str | None, session: str | None, yes: bool) -> None:
+def chat(
+    screen: Screen,
+    model: str | None,
+    memory: str | None,
+    session: str | None,
+    functions: tuple[str, ...],
+    yes: bool,
+) -> None:
     """Talk; --session goes on with an earlier talk.
 
     Without a terminal, each line of stdin is one message.
@@ -39,7 +47,7 @@ def chat(screen: Screen, model: str | None, memory: str | None, session: str | N
     with asyncio.Runner() as runner, contextlib.ExitStack() as cleanup:
         stack = AsyncExitStack()
         cleanup.callback(lambda: runner.run(stack.aclose()))
-        opening = open_agent(screen, model=model, memory=memory, yes=yes)
+        opening = open_agent(screen, model=model, memory=memory, functions=functions, yes=yes)
         agent = runner.run(stack.enter_async_context(opening))
         talk = _Talk(screen, agent)
         if session is not None:
@@ -104,10 +112,10 @@ class _Talk:
         screen = self.screen
         so_far = f"session {log.id}, {len(log.messages())} messages so far"
         screen.note(screen.paint(so_far, "dim", err=True))
-        for message in log.messages()[-2:]:
-            if message.text and message.role in ("user", "assistant"):
-                who = "you" if message.role == "user" else self.agent.name
-                screen.note(f"{screen.paint(who, 'dim', err=True)}> {message.text}")
+        said = {message.role: message.text for message in log.messages() if message.text}
+        for role, who in (("user", "you"), ("assistant", self.agent.name)):
+            if role in said:
+                screen.note(f"{screen.paint(who, 'dim', err=True)}> {said[role]}")
 
     async def say(self, text: str) -> None:
         """One message; its answer is shown as it arrives."""

@@ -11,6 +11,7 @@ import click
 
 from ..kernel.journal import Event, Journal, SessionInfo
 from ..kernel.journal import events as kinds
+from ..kernel.messages import Grounding
 from .commands import Group
 from .screen import Screen, table
 from .workspace import open_journal
@@ -109,6 +110,8 @@ def _raw(screen: Screen, event: Event) -> tuple[str, str]:
     return f"{event.seq:>4} {event.kind}", f"{event.actor}  {json.dumps(data, ensure_ascii=False)}"
 
 
+#: Passages named in a line; ``--events`` shows all.
+_PLACES = 4
 _Line = tuple[str, str]
 _FAILURES = (kinds.FunctionFailedEvent, kinds.FunctionInDoubtEvent, kinds.ModelFailed, kinds.RunFailed)
 
@@ -140,8 +143,8 @@ def _told(screen: Screen, event: Event) -> _Line | None:
 
 def _step(screen: Screen, event: Event) -> _Line | None:
     match event.data:
-        case kinds.StepFinished(step=step, result=result):
-            return screen.paint(step, "good"), _short(result)
+        case kinds.StepStarted(step=step, call=call, arguments=arguments):
+            return screen.paint(step, "strong"), f"calls {call} {_short(arguments)}"
         case kinds.StepFailed(step=step, error=error):
             return screen.paint(step, "bad"), f"failed: {error}"
         case kinds.StepSkipped(step=step, reason=reason):
@@ -163,12 +166,13 @@ def _failure(
     return data.result.content
 
 
-def _retrieved(grounding: Any) -> str:
+def _retrieved(grounding: Grounding) -> str:
     if not grounding.passages:
         return f"found nothing ({grounding.reason})"
     places = [f"[{p.label}] {p.source}:{p.line_start}-{p.line_end}" for p in grounding.passages]
-    verdict = "found" if grounding.found else f"doubts that it holds the answer ({grounding.reason})"
-    return f"{verdict} {', '.join(places)}"
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    verdict = "found" if grounding.found else "doubts that it holds the answer; nearest:"
+    return f"{verdict} {', '.join(places[:_PLACES])}{more}"
 
 
 def _short(value: Any, limit: int = 400) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,17 @@ from .screen import Screen
 #: The model that only quotes: without memory it has nothing to say.
 EXTRACTIVE = "extractive"
 _INSTRUCTIONS = "You are a helpful assistant. Answer briefly and in the language of the question."
+
+
+#: For commands with an agent.
+offer = click.option(
+    "-f",
+    "--function",
+    "functions",
+    multiple=True,
+    metavar="NAME",
+    help="Also offer it to the model: math, files.read, or * for all.",
+)
 
 
 def open_journal(screen: Screen) -> Journal:
@@ -142,6 +153,7 @@ async def open_agent(
     model: str | None = None,
     memory: str | None = None,
     passages: int | None = None,
+    functions: Sequence[str] = (),
     yes: bool = False,
 ) -> AsyncIterator[AssistantAgent]:
     """The project's assistant: its journal, its memory if there is something in it, its plugins.
@@ -168,6 +180,7 @@ async def open_agent(
             model=chosen,
             instructions=_INSTRUCTIONS,
             memory=store,
+            functions=["", *functions],  # "" stands for what is offered when nothing is named
             limits=limits(screen),
         )
 

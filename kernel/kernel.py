@@ -267,7 +267,7 @@ class Kernel:
             self._models[name] = instance.chat_model(name, self.config.model_settings(provider))
         return self._models[name]
 
-    def planner(self, name: str) -> Planner:
+    def planner(self, name: str, **settings: Any) -> Planner:
         """A planner by the name its plugin offers it under, e.g. ``"stepwise"``.
 
         Raises:
@@ -277,7 +277,7 @@ class Kernel:
         if plugin is None:
             raise not_found("planner", name, self.plugins.provided("planners"), code="planner.not_found")
         instance: Any = self._load(plugin)
-        made: Planner = instance.planner(name, self.config.plugin_settings(plugin))
+        made: Planner = instance.planner(name, {**self.config.plugin_settings(plugin), **settings})
         return made
 
     def run_sync(self, work: Coroutine[Any, Any, _T]) -> _T:
