@@ -204,7 +204,7 @@ def dependencies(steps: Iterable[Step]) -> dict[str, set[str]]:
     return needs
 
 
-def find_cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def find_cycle(needs: Mapping[str, Iterable[str]]) -> list[str]:
     """One cycle, each waiting for the next; empty if there is none."""
     over: set[str] = set()
     for start in needs:
@@ -218,8 +218,8 @@ def find_cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
                 over.add(path.pop())
                 waiting.pop()
             elif needed in path:
-                return tuple(path[path.index(needed) :])
+                return path[path.index(needed) :]
             elif needed in needs and needed not in over:
                 path.append(needed)
                 waiting.append(iter(sorted(needs[needed])))
-    return ()
+    return []

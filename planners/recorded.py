@@ -267,8 +267,13 @@ class _Order:
 
 
 def _type(value: Any) -> InputType:
-    kinds: tuple[tuple[type, InputType], ...] = (
-        (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
-        (dict, "object"),
-    )  # fmt: skip
-    return next((name for kind, name in kinds if isinstance(value, kind)), "any")
+    for kind, name in _TYPES:
+        if isinstance(value, kind):
+            return name
+    return "any"
+
+
+_TYPES: tuple[tuple[type, InputType], ...] = (
+    (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
+    (dict, "object"),
+)  # fmt: skip
