@@ -34,7 +34,6 @@ check: $(READY) types
 # Static checkers see the package through the link .typing/kernloom -> ..
 types: $(READY)
 	MYPYPATH=.typing $(BIN)/mypy -p kernloom
-	$(BIN)/mypy tests benchmarks
 	$(BIN)/pyright
 
 fix: $(READY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -46,9 +47,13 @@ def weigh_core() -> tuple[int, float]:
         ).stdout.strip()  # fmt: skip
         before_size = _megabytes(Path(site))
         before = len(subprocess.run(freeze, check=True, capture_output=True, text=True).stdout.splitlines())
+        # From a copy: building leaves folders behind.
+        source = Path(folder) / "source"
+        kept_out = shutil.ignore_patterns(".*", "node_modules", "build", "tests", "examples")
+        shutil.copytree(ROOT, source, ignore=kept_out)
+        constraints = str(ROOT / "constraints.txt")
         subprocess.run(
-            [*pip, "install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt"), str(ROOT)],
-            check=True,
+            [*pip, "install", "--quiet", "--no-compile", "-c", constraints, str(source)], check=True
         )
         after = len(subprocess.run(freeze, check=True, capture_output=True, text=True).stdout.splitlines())
         return after - before, _megabytes(Path(site)) - before_size

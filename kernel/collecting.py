@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .errors import UsageError
 from .functions import Function, options_of
@@ -45,19 +47,19 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
     if inspect.isclass(plugin):
         plugin = plugin()
     found = [Function.of(call, plugin=name) for call in _marked(plugin)]
-    extra = getattr(plugin, "functions", None)
+    extra: Any = getattr(plugin, "functions", None)
     if callable(extra) and options_of(extra) is None:
         found += [Function.of(call, plugin=name) for call in extra()]
     return found
 
 
-def _marked(plugin: object) -> list[object]:
+def _marked(plugin: object) -> list[Callable[..., Any]]:
     """Marked members in the order they were written; properties are not evaluated."""
     owner = plugin if isinstance(plugin, ModuleType) else type(plugin)
     names: dict[str, None] = {}
     for kind in reversed(getattr(owner, "__mro__", (owner,))):
         names.update(dict.fromkeys(vars(kind)))
-    marked = []
+    marked: list[Callable[..., Any]] = []
     for name in names:
         member = inspect.getattr_static(owner, name)
         member = getattr(

@@ -87,9 +87,8 @@ class PluginRegistry:
             return self._loaded[name]
         self.record(name)
         plugin = self._by_name[name][0]
-        record = self._decided(
-            plugin, self._admission()
-        )  # afresh: its files may have changed since they were listed
+        # Afresh, because its files may have changed since they were listed.
+        record = self._decided(plugin, self._admission())
         if record.status != "ok":
             self._records = None
             raise self._refusal(record) from self._broken.get(name, ("", None))[1]
@@ -255,8 +254,9 @@ class PluginRegistry:
             raise LoadFailed("manifest", lie)
 
     def _refusal(self, record: PluginRecord) -> PluginError:
+        state = record.status if record.status == "failed" else f"is {record.status}"
         return PluginError(
-            f"Plugin {record.name!r} ({record.owner}) is {record.status}: {record.why}.",
+            f"Plugin {record.name!r} ({record.owner}) {state}: {record.why}.",
             code=record.code,
             hint=record.hint or None,
             plugin=record.name,

@@ -191,7 +191,7 @@ class Function:
         if isinstance(call, Function):
             return call.renamed(f"{plugin}.{call.name}") if plugin else call
         options = options_of(call) or FunctionOptions()
-        name = options.name or getattr(call, "__name__", "")
+        name: str = options.name or getattr(call, "__name__", "")
         if not name.isidentifier():
             raise UsageError(
                 f"{call!r} has no usable name.",
@@ -263,8 +263,9 @@ class Function:
         return await value if isinstance(value, Awaitable) else value
 
     async def _run_in_time(self, kwargs: dict[str, Any], seconds: float) -> Any:
+        scope = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as scope:
+            async with scope:
                 return await self._run(kwargs)
         except TimeoutError as exc:
             if not scope.expired():

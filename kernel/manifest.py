@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, StrictInt, ValidationError
 
 from .collecting import functions_of
 from .errors import PluginError, nearest
@@ -96,7 +96,7 @@ class PluginManifest(Frozen):
 class Manifest(Frozen):
     """The whole file."""
 
-    api: int
+    api: StrictInt
     plugins: dict[Identifier, PluginManifest] = Field(default_factory=dict)
 
 

@@ -37,11 +37,10 @@ class Policy(Frozen):
             verdict = function.options.approval
         if verdict is None:
             defaults = _defaults()
-            verdict = max(
-                (self.effects.get(effect, defaults[effect]) for effect in function.effects),
-                key=_ORDER.__getitem__,
-                default="allow",
-            )
+            asked: list[Verdict] = [
+                self.effects.get(effect, defaults[effect]) for effect in function.effects
+            ]
+            verdict = max(asked, key=_ORDER.__getitem__) if asked else "allow"
         return "allow" if verdict == "ask" and origin == "code" else verdict
 
     def _rule(self, name: str) -> Verdict | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import importlib.machinery
 import os
 import stat
 import tempfile
@@ -31,6 +32,7 @@ _HEADER = "Written by `kernloom plugins allow`; commit it. A plugin that differs
 #: Hex digits kept for each file, enough to say which one changed; the digest over all is whole.
 _SHORT = 16
 _BLOCK = 1 << 20
+_IMPORTABLE = tuple(importlib.machinery.all_suffixes())
 
 
 class Pin(Frozen):
@@ -251,25 +253,27 @@ def altered(place: Place) -> list[str]:
 
 
 def fingerprint(place: Place) -> dict[str, str]:
-    """``{path: sha256}`` of every file that can run: the package as it lies there, and what is listed.
+    """``{path: sha256}`` of the files a plugin is made of.
 
-    Links are followed, since Python follows them. Byte code that only repeats a source is left out.
+    Those its distribution lists, and whatever else in its package Python could import; of an editable
+    install everything in the package. Links are followed, since Python follows them. Byte code that only
+    repeats a source is left out, as are files that an installed package wrote for itself, such as a cache.
 
     Raises:
         PluginError: ``plugin.files`` when something is no ordinary file, or cannot be read.
     """
     found: dict[str, Path] = {}
+    base = place.root if place.code.is_relative_to(place.root) else place.code.parent
     files = _walk(place.code) if place.code.is_dir() else iter([place.code])
     for file in files:
-        found[file.relative_to(place.code.parent).as_posix()] = file
+        if not place.listed or file in (place.code, place.manifest) or file.name.endswith(_IMPORTABLE):
+            found[file.relative_to(base).as_posix()] = file
     for path in place.listed:
         parts = PurePosixPath(path).parts
         if ".." in parts or parts[0].endswith((".dist-info", ".egg-info")) or path.startswith("/"):
             continue  # scripts and metadata, which importing the plugin does not run
         if (place.root / path).exists() and not _repeats_source(place.root / path):
             found[path] = place.root / path
-    if place.manifest is not None:
-        found.setdefault(place.manifest.name, place.manifest)
     return {_readable(path): _hash(file) for path, file in sorted(found.items())}
 
 

@@ -19,7 +19,8 @@ from .text import sentences, terms
 
 _LABEL = re.compile(r"[\[【]\^?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)[\]】]")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
-_QUOTATION = re.compile(r"\"([^\"\n]{2,600})\"|“([^”\n]{2,600})”|«([^»\n]{2,600})»|„([^“”\n]{2,600})[“”]")
+#: Straight quotes open as they close, so a stray one must not reach beyond its line; the others may.
+_QUOTATION = re.compile(r"\"([^\"\n]{2,600})\"|“([^”]{2,1200})”|«([^»]{2,1200})»|„([^“”]{2,1200})[“”]")
 #: A quotation of fewer words may be a name or a term rather than the passage's words.
 _WORDS_OF_A_QUOTATION = 4
 #: A claim of fewer words standing literally in the passage is no better a quote than its sentence.
@@ -190,6 +191,9 @@ def _literal(quote: str, text: str) -> tuple[int, int] | None:
 
     An ellipsis stands for anything left out: the parts must follow each other.
     """
+    exact = re.search(rf"(?<!\w){re.escape(quote)}", text)
+    if exact:
+        return exact.span()
     folded, places = _folded(text)
     position, first, last = 0, None, 0
     for part in re.split(r"\s*(?:\.\.\.|…|\[…\])\s*", quote):

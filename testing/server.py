@@ -16,10 +16,10 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from .wire import answer_body, answer_chunks
 
@@ -118,7 +118,7 @@ class FakeOpenAI:
         self._model = model
         self._calls = 0
         self._served = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -182,12 +182,14 @@ class FakeOpenAI:
             await self._stop.wait()
         finally:
             server.close()
-            for writer in tuple(self._writers):
+            open_now = dict(self._open)
+            for writer in open_now:
                 writer.transport.abort()
+            await asyncio.gather(*open_now.values())
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        self._open[writer] = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             while (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
@@ -196,7 +198,7 @@ class FakeOpenAI:
         except (ConnectionError, asyncio.IncompleteReadError):
             self.abandoned += 1
         finally:
-            self._writers.discard(writer)
+            del self._open[writer]
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
@@ -228,30 +230,27 @@ class FakeOpenAI:
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        sent = 0
-        async for data in self._events(answer, request):
+        for sent, data in enumerate(self._events(answer, request)):
             if answer.cut_after is not None and sent >= answer.cut_after:
                 await writer.drain()
                 return False
-            if sent:
+            if sent and answer.chunk_delay:
+                await writer.drain()
                 await self._pause(answer.chunk_delay, reader)
             line = b"data: " + data + b"\n\n"
             writer.write(b"%x\r\n%b\r\n" % (len(line), line))
-            await writer.drain()
-            sent += 1
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
 
-    async def _events(self, answer: Reply, request: Received) -> AsyncIterator[bytes]:
+    def _events(self, answer: Reply, request: Received) -> Iterator[bytes]:
         if answer.raw is not None:
             yield answer.raw
             return
         options = request.json.get("stream_options") or {}
         pieces = answer.pieces if answer.pieces is not None else _WORDS.findall(answer.text or "")
         usage = bool(options.get("include_usage"))
-        for chunk in answer_chunks(answer, self._numbered(answer.calls), pieces, self._model, usage=usage):
-            yield chunk
+        yield from answer_chunks(answer, self._numbered(answer.calls), pieces, self._model, usage=usage)
         if answer.done:
             yield b"[DONE]"
 

@@ -26,7 +26,7 @@ from ..journal.events import (
     RunFinished,
     RunStarted,
 )
-from ..messages import Grounding, Message, ToolCall, Usage, assistant, system, user
+from ..messages import Citation, Grounding, Message, ToolCall, Usage, assistant, system, user
 from ..models.base import ChatModel, ChatRequest, ChatResponse, Finished, TextDelta, ToolCallDelta
 from ..protocols import Grounder
 from ..sync import run_sync
@@ -273,7 +273,7 @@ class AssistantAgent:
         response = run.answer
         assert response is not None  # noqa: S101 - the loop ends only after an answer
         text = response.message.text
-        citations = ()
+        citations: tuple[Citation, ...] = ()
         if self.memory is not None and run.grounding is not None:
             citations = await self.memory.cite(text, run.grounding)
         await run.add(RunFinished(output=text, usage=run.usage))

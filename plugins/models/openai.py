@@ -32,6 +32,13 @@ OPENAI_URL = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 5.0
 #: Seconds to wait for the end of a stream after its ``[DONE]``, so that the connection can be used again.
 _DRAIN_TIMEOUT = 0.5
+#: What the client would tell every server about this machine; nobody asked.
+_ABOUT_THE_MACHINE = (
+    "X-Stainless-Lang", "X-Stainless-Package-Version", "X-Stainless-OS", "X-Stainless-Arch",
+    "X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Async",
+)  # fmt: skip
+#: What it takes from the environment and only OpenAI has a use for.
+_ABOUT_THE_ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
 
 
 class OpenAIChatModel:
@@ -41,7 +48,7 @@ class OpenAIChatModel:
         model: The model's name, as the provider knows it.
         base_url: Of the API, usually ending in ``/v1``. None: ``OPENAI_BASE_URL``, or OpenAI itself.
         api_key: The key, or a function that is asked for it at each request. None: ``OPENAI_API_KEY``,
-            but only for OpenAI itself or ``OPENAI_BASE_URL``; no other server is sent that key.
+            but only for OpenAI itself (over https) or ``OPENAI_BASE_URL``; no other server is sent it.
         name: ``provider:model`` as it stands in the journal; ``openai:<model>`` by default.
         timeout: Seconds without a byte before a request fails.
         max_retries: How often the client tries again on 408, 409, 429, 5xx and lost connections, before
@@ -78,11 +85,12 @@ class OpenAIChatModel:
     ) -> None:
         self._base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
         host = _host(self._base_url)
-        at_openai = f".{host}".endswith((".openai.com", ".openai.azure.com"))
+        at_openai = f".{host}".endswith(".openai.com") and self._base_url.startswith("https:")
         if api_key is None and (base_url is None or at_openai):
             api_key = _key_from_environment
         self._api_key = api_key
         self._needs_key = at_openai
+        self._unsent = _ABOUT_THE_MACHINE if at_openai else _ABOUT_THE_MACHINE + _ABOUT_THE_ACCOUNT
         self._timeout = timeout
         self._max_retries = max_retries
         self._http_client = http_client
@@ -90,7 +98,8 @@ class OpenAIChatModel:
         self._new_call_id = new_call_id
         self._names = WireNames()
         if limit_field is None:
-            limit_field = "max_completion_tokens" if at_openai else "max_tokens"
+            newer = at_openai or host.endswith(".openai.azure.com")
+            limit_field = "max_completion_tokens" if newer else "max_tokens"
         self._writer = RequestWriter(model, self._names, limit_field=limit_field, extra=extra)
         self._info = ModelInfo(
             name=name or f"openai:{model}",
@@ -224,6 +233,7 @@ class OpenAIChatModel:
             api_key="none",
             timeout=timeout,
             max_retries=self._max_retries,
+            default_headers=cast("dict[str, str]", dict.fromkeys(self._unsent, openai.omit)),
             http_client=self._http_client
             or openai.DefaultAsyncHttpxClient(verify=_tls(self._base_url.startswith("https:"))),
         )

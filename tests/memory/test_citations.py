@@ -92,6 +92,13 @@ def test_a_literal_quotation_goes_before_the_nearest_sentence() -> None:
     assert citation.verified
 
 
+def test_a_quotation_of_several_lines_is_cited_whole() -> None:
+    quoted = "Up to 5 days may be\ncarried over until 31 March.\n\n- Sick leave is paid for 30 days."
+    citation = one(f"“{quoted}” [1]")
+    assert citation.quote == quoted
+    assert (citation.line_start, citation.line_end, citation.verified) == (3, 6, True)
+
+
 def test_a_copied_claim_is_quoted_as_it_stands_in_the_document() -> None:
     assert one("Parental leave: 16 weeks with pay [1].").quote == "Parental leave: **16 weeks** with pay"
 

@@ -617,6 +617,33 @@ async def test_another_server_is_never_sent_openais_key(monkeypatch: pytest.Monk
     assert keys == ["Bearer none", "Bearer sk-openai"]
 
 
+@pytest.mark.parametrize(
+    "base_url",
+    ["https://notopenai.com/v1", "https://mine.openai.azure.com/v1", "http://api.openai.com/v1"],
+)
+def test_a_host_that_looks_like_openai_does_not_get_its_key_either(
+    base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    assert OpenAIChatModel("m", base_url=base_url)._key() is None
+    assert OpenAIChatModel("m", base_url="https://eu.api.openai.com/v1")._key() == "sk-openai"
+
+
+async def test_a_server_learns_nothing_of_this_machine_or_of_the_account_at_openai(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    with FakeOpenAI(["a"]) as server:
+        model = model_at(server)
+        await model.complete(ask())
+        await model.aclose()
+        sent = set(server.requests[0].headers)
+    assert {name for name in sent if name.startswith(("x-stainless", "openai-"))} == {
+        "x-stainless-retry-count", "x-stainless-read-timeout",
+    }  # fmt: skip
+
+
 async def test_a_key_function_is_asked_at_each_request() -> None:
     keys = iter(["first", "second"])
     with FakeOpenAI(["a", "b"]) as server:

@@ -116,7 +116,7 @@ def test_a_script_that_was_not_used_up_is_a_failure() -> None:
 
 def test_a_function_may_decide_the_answer() -> None:
     def decide(request: Received) -> str:
-        return request.json["messages"][-1]["content"][::-1]
+        return str(request.json["messages"][-1]["content"])[::-1]
 
     with FakeOpenAI(decide) as server:
         answer = json.loads(post(server, messages=[{"role": "user", "content": "abc"}])[2])
