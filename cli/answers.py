@@ -26,6 +26,12 @@ def as_data(reply: Reply) -> dict[str, Any]:
     }
 
 
+def whole(screen: Screen, reply: Reply) -> str:
+    """The answer and, below it, its sources."""
+    listed = sources(screen, reply)
+    return f"{reply.text}\n\n{listed}" if listed else reply.text
+
+
 def sources(screen: Screen, reply: Reply) -> str:
     """``[1] travel.md:41-47  keyword #1  vector #3``, a line for each place the answer cites."""
     passages = {p.label: p for p in reply.grounding.passages} if reply.grounding else {}

@@ -22,9 +22,7 @@ from .workspace import open_agent
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--k", "passages", type=click.IntRange(min=1), help="How many passages the model is given.")
 @click.option("--session", metavar="ID", help="Go on with an earlier talk.")
-@click.option(
-    "-f", "--function", "functions", multiple=True, metavar="NAME", help="Offer it: math, files.read, *."
-)
+@offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj
 def ask(
@@ -49,11 +47,8 @@ def ask(
         screen, model=model, memory=memory, passages=passages, functions=functions, yes=yes
     )
     reply = asyncio.run(_ask(screen, opening, text, session))
-    screen.result(answers.as_data(reply), reply.text)
-    if not screen.json:
-        if listed := answers.sources(screen, reply):
-            click.echo(f"\n{listed}")
-        screen.note(answers.footing(screen, reply))
+    screen.result(answers.as_data(reply), answers.whole(screen, reply))
+    screen.note(answers.footing(screen, reply))
 
 
 async def _ask(

@@ -29,9 +29,7 @@ _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 @click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--session", metavar="ID", help="Go on with this talk; 'last' is the one used last.")
-@click.option(
-    "-f", "--function", "functions", multiple=True, metavar="NAME", help="Offer it: math, files.read, *."
-)
+@offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj
 def chat(

@@ -135,7 +135,7 @@ async def _call(screen: Screen, name: str, words: Sequence[str], given: str | No
         try:
             value = await (_recorded if function.changes else _plain)(screen, kernel, function, arguments)
         except ModelRetry as exc:
-            raise _wrong_arguments(function, exc) from exc
+            raise wrong_arguments(function, exc) from exc
         except ApprovalRequired as exc:
             exc.hint = f"Approve it: kernloom call {name} {shlex.join(words)} --yes".replace("  ", " ")
             raise
@@ -215,6 +215,6 @@ def _value(text: str, schema: Mapping[str, Any]) -> Any:
         return text
 
 
-def _wrong_arguments(function: Function, error: ModelRetry) -> KernloomError:
+def wrong_arguments(function: Function, error: ModelRetry) -> KernloomError:
     """The words a model is told, turned to the person who typed them."""
     return UsageError(error.message, code=error.code, hint=f"It takes {called(function)}.", **error.details)

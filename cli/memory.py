@@ -41,40 +41,41 @@ def add(screen: Screen, paths: tuple[str, ...], name: str | None, memory: str | 
             code="memory.id",
             hint="Write: kernloom memory add - --id notes.",
         )
-    report = asyncio.run(_add(screen, paths, name, memory))
-    screen.result({**asdict(report), "memory": str(memory_path(screen, memory))}, _report(report))
-    for skipped in report.skipped:
+    done = asyncio.run(_add(screen, paths, name, memory))
+    screen.result({**asdict(done), "memory": str(memory_path(screen, memory))}, report(done))
+    for skipped in done.skipped:
         screen.note(f"  skipped {skipped.path}: {skipped.reason}")
 
 
 async def _add(screen: Screen, paths: tuple[str, ...], name: str | None, chosen: str | None) -> AddReport:
-    report = AddReport()
+    done = AddReport()
     async with open_memory(screen, chosen) as store:
         screen.progress("loading the embedder …")
         for path in paths:
             if path == "-":
-                report += await store.add_text(text_or_stdin("-"), id=str(name))
+                done += await store.add_text(text_or_stdin("-"), id=str(name))
             else:
-                report += await store.add(Path(path), progress=_progress(screen))
-    return report
+                done += await store.add(Path(path), progress=_progress(screen))
+    return done
 
 
 def _progress(screen: Screen) -> Any:
     return lambda done, total, path: screen.progress(f"{done}/{total}  {path}")
 
 
-def _report(report: AddReport) -> str:
+def report(done: AddReport) -> str:
+    """What an add did, in a line or two."""
     counts = {
-        "added": report.added,
-        "updated": report.updated,
-        "unchanged": report.unchanged,
-        "removed": report.removed,
-        "skipped": len(report.skipped),
+        "added": done.added,
+        "updated": done.updated,
+        "unchanged": done.unchanged,
+        "removed": done.removed,
+        "skipped": len(done.skipped),
     }
     words = [f"{count} {word}" for word, count in counts.items() if count] or ["nothing to do"]
-    if report.chunks:
-        words.append(f"{report.chunks} chunks")
-    return f"{', '.join(words)}  {report.seconds:.1f} s\n{embedder_words(report.embedder)}"
+    if done.chunks:
+        words.append(f"{done.chunks} chunks")
+    return f"{', '.join(words)}  {done.seconds:.1f} s\n{embedder_words(done.embedder)}"
 
 
 def embedder_words(name: str | None) -> str:

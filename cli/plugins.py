@@ -25,12 +25,15 @@ def plugins() -> None:
 @click.pass_obj
 def list_plugins(screen: Screen) -> None:
     """Every installed plugin; none of their code runs."""
+    data, text = listing(screen)
+    screen.result(data, text)
+
+
+def listing(screen: Screen) -> tuple[list[dict[str, object]], str]:
+    """The list of plugins, as JSON and as a table."""
     records = PluginRegistry(config=screen.config).records()
     rows = [[r.name, r.version, screen.paint(r.status, _STYLES[r.status]), _offers(r)] for r in records]
-    screen.result([_data(record) for record in records], table(rows))
-    for record in records:
-        if record.status in ("failed", "incompatible", "blocked"):
-            screen.note(f"{record.name}: {record.why} -> kernloom plugins show {record.name}")
+    return [_data(record) for record in records], table(rows)
 
 
 @plugins.command()
@@ -106,8 +109,8 @@ def enable(screen: Screen, name: str) -> None:
 
 
 def _offers(record: PluginRecord) -> str:
-    if record.status in ("failed", "incompatible"):
-        return record.why
+    if record.status in ("failed", "incompatible", "blocked"):
+        return f"{record.why} -> kernloom plugins show {record.name}"
     words = [", ".join(record.functions)] if record.functions else []
     words += [
         f"{kind}: {', '.join(names)}" for kind, names in record.provides.items() if kind != "functions"

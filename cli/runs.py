@@ -143,8 +143,8 @@ def _told(screen: Screen, event: Event) -> _Line | None:
 
 def _step(screen: Screen, event: Event) -> _Line | None:
     match event.data:
-        case kinds.StepFinished(step=step, result=result):
-            return screen.paint(step, "good"), _short(result)
+        case kinds.StepStarted(step=step, call=call, arguments=arguments):
+            return screen.paint(step, "strong"), f"calls {call} {_short(arguments)}"
         case kinds.StepFailed(step=step, error=error):
             return screen.paint(step, "bad"), f"failed: {error}"
         case kinds.StepSkipped(step=step, reason=reason):

@@ -43,6 +43,10 @@ class Screen:
             self._config = Config.load(flags=self.flags, no_plugins=self.no_plugins)
         return self._config
 
+    def use(self, config: Config) -> None:
+        """Work with these settings instead of those found here."""
+        self._config = config
+
     @property
     def talks(self) -> bool:
         """Whether somebody sits there who can answer a question."""
@@ -54,6 +58,12 @@ class Screen:
         if self.json:
             click.echo(_dumped(data))
         elif text is not None:
+            click.echo(text)
+
+    def say(self, text: str) -> None:
+        """A part of an outcome that is told as it happens; with ``--json`` the result tells it all."""
+        self.clear()
+        if not self.json:
             click.echo(text)
 
     def write(self, text: str) -> None:

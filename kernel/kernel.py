@@ -12,7 +12,7 @@ from .collecting import functions_of, plugin_name
 from .errors import PluginError, UsageError, not_found
 from .functions import Context, Function
 from .policy import Approver, Policy
-from .protocols import RunnablePlan
+from .protocols import Planner, RunnablePlan
 from .sync import run_sync
 
 if TYPE_CHECKING:
@@ -266,6 +266,19 @@ class Kernel:
             instance: Any = self._load(plugin)
             self._models[name] = instance.chat_model(name, self.config.model_settings(provider))
         return self._models[name]
+
+    def planner(self, name: str, **settings: Any) -> Planner:
+        """A planner by the name its plugin offers it under, e.g. ``"stepwise"``.
+
+        Raises:
+            NotFoundError: ``planner.not_found`` when no plugin provides it.
+        """
+        plugin = self.plugins.provider("planners", name)
+        if plugin is None:
+            raise not_found("planner", name, self.plugins.provided("planners"), code="planner.not_found")
+        instance: Any = self._load(plugin)
+        made: Planner = instance.planner(name, {**self.config.plugin_settings(plugin), **settings})
+        return made
 
     def run_sync(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine to its end from code that is not async; works in a notebook too."""

@@ -145,7 +145,7 @@ class _PlainLoader(yaml.SafeLoader):
         return node
 
     def _refuse(self, why: str) -> NoReturn:
-        mark = cast("yaml.Event", self.peek_event()).start_mark  # type: ignore[no-untyped-call]
+        mark = cast("yaml.Mark", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         raise yaml.constructor.ConstructorError(None, None, why, mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -237,7 +237,7 @@ def _guarded(program: _Program, work: Callable[[], _T], values: Mapping[str, Any
     except KernloomError:
         raise
     except TemplateSyntaxError as exc:
-        raise _error(program, "template.syntax", _syntax(exc), exc, line=exc.lineno) from exc
+        raise _error(program, _syntax(exc), exc, line=exc.lineno, code="template.syntax") from exc
     except (TooCostlyError, RecursionError, MemoryError) as exc:
         said = str(exc) if isinstance(exc, TooCostlyError) else "it is nested too deeply"
         raise LimitReached(
@@ -257,18 +257,20 @@ def _guarded(program: _Program, work: Callable[[], _T], values: Mapping[str, Any
             near=near,
         ) from exc
     except SecurityError as exc:
-        raise _error(program, "template.forbidden", str(exc), exc) from exc
+        raise _error(program, str(exc), exc, code="template.forbidden") from exc
     except Exception as exc:  # whatever an expression can raise: 1 / 0, 'a' + 1, a property of an object
-        code = "template.failed" if values is not None else "template.syntax"
-        raise _error(program, code, f"{type(exc).__name__}: {exc}", exc) from exc
+        said = f"{type(exc).__name__}: {exc}"
+        if values is None:
+            raise _error(program, said, exc, code="template.syntax") from exc
+        raise _error(program, said, exc, code="template.failed") from exc
 
 
 def _syntax(exc: TemplateSyntaxError) -> str:
-    return (exc.message or "").replace("'end of template'", "its end").replace("end of template", "end")
+    return (exc.message or "").replace("'end of template'", "end").replace("end of template", "end")
 
 
 def _error(
-    program: _Program, code: str, said: str, exc: BaseException, *, line: int | None = None
+    program: _Program, said: str, exc: BaseException, *, code: str, line: int | None = None
 ) -> UsageError:
     return UsageError(
         f"The {program.describe(exc, line)}: {said.rstrip('.')}.", code=code, template=program.name

@@ -1,0 +1,1 @@
+"""Plans, the engine that runs them, and who writes them."""

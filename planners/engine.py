@@ -95,9 +95,9 @@ async def run_plan(
     context: Context,
     *,
     limits: PlanLimits | None = None,
-    name: str = "plan",
+    name: str | None = None,
 ) -> PlanOutcome:
-    """Check ``plan``, run it, record it.
+    """Check ``plan``, run it, record it under ``name``, by default the context's actor.
 
     Within a call (a plan offered as a function) it is recorded in a child session of the caller's; else
     in the session of ``context``, if it has one.
@@ -116,6 +116,8 @@ async def run_plan(
             hint="Look for a plan that calls itself.",
         )
     ensure(plan, kernel)
+    if name is None:
+        name = "plan" if context.actor == "code" else context.actor
     signature = plan.signature
     given = {**signature.defaults(), **signature.validate(inputs)}
     run = _Run(plan, kernel, await _own_context(kernel, context, name), limits, as_json(given))

@@ -6,6 +6,7 @@ is rendered; anything else stands for itself. Lists and mappings are looked thro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,22 @@ def evaluate(value: Any, names: Mapping[str, Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return [evaluate(item, names) for item in value]
     return value
+
+
+def literal(value: Any) -> Any:
+    """What to write into a plan so that ``value`` stands for itself, whatever is in it."""
+    if isinstance(value, str):
+        return f"{{{{ {quoted(value)} }}}}" if is_template(value) else value
+    if isinstance(value, Mapping):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [literal(item) for item in value]
+    return value
+
+
+def quoted(text: str) -> str:
+    """``text`` as a string within an expression."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def is_literal(value: Any) -> bool:

@@ -1,0 +1,170 @@
+"""``kernloom plan``: plans made by a model or written by hand, checked, and run without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..kernel.errors import ApprovalRequired, ModelRetry, PlanError, UsageError
+from ..kernel.functions import as_json
+from ..kernel.safe_yaml import write_yaml
+from ..planners.engine import run_plan
+from ..planners.plan import Plan
+from .commands import Group, text_or_stdin
+from .functions import parsed, wrong_arguments
+from .screen import Screen, table
+from .workspace import offer, open_kernel
+
+
+@click.group(cls=Group)
+def plan() -> None:
+    """Make, check and run saved plans."""
+
+
+@plan.command()
+@click.argument("goal")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Keep the plan in this file (.yaml or .json)."
+)
+@click.option(
+    "-m", "--model", metavar="PROVIDER:MODEL", help="Who plans; it must be able to call functions."
+)
+@click.option("--planner", default="stepwise", show_default=True, help="Which planner.")
+@offer
+@click.option("-y", "--yes", is_flag=True, help="Approve every call.")
+@click.pass_obj
+def make(
+    screen: Screen,
+    goal: str,
+    out: Path | None,
+    model: str | None,
+    planner: str,
+    functions: tuple[str, ...],
+    yes: bool,
+) -> None:
+    """Make a plan for GOAL.
+
+    The planner 'stepwise' finds its way by acting: it calls functions, asking where the policy asks, and
+    leaves the plan of what it did. -f narrows what it may call.
+    """
+    if out is not None and out.exists():
+        raise UsageError(
+            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
+        )
+    settings: dict[str, object] = {"model": model} if model else {}
+    if functions:
+        settings["functions"] = functions
+    asyncio.run(_make(screen, text_or_stdin(goal), out, planner, settings, yes))
+
+
+async def _make(
+    screen: Screen, goal: str, out: Path | None, planner: str, settings: Mapping[str, object], yes: bool
+) -> None:
+    async with open_kernel(screen, yes=yes, journal=True) as kernel:
+        chosen = kernel.planner(planner, **settings)
+        screen.progress("planning …")
+        data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+    if out is None:
+        screen.result(data, write_yaml(data).rstrip())
+        return
+    Plan.from_dict(data).save(out)
+    screen.result({"file": str(out), "plan": data}, f"Wrote {out}: {_steps(len(data['steps']))}.")
+    screen.note(f"Run it again without a model: kernloom plan run {out}")
+
+
+@plan.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def check(screen: Screen, file: Path) -> None:
+    """Everything that keeps the plan in FILE from running; nothing is run."""
+    asyncio.run(_check(screen, file))
+
+
+async def _check(screen: Screen, file: Path) -> None:
+    loaded = Plan.load(file)
+    async with open_kernel(screen) as kernel:
+        problems = loaded.check(kernel)
+    if problems:
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise PlanError(
+            f"{file} has {count}.\n{lines}",
+            code="plan.invalid",
+            problems=[problem.model_dump() for problem in problems],
+        )
+    screen.result({"file": str(file), "problems": []}, f"{file} can run: {_steps(len(loaded.steps))}.")
+    for name, spec in loaded.inputs.items():
+        screen.note(
+            f"  input {name}: {json.dumps(spec.model_dump(exclude_unset=True), ensure_ascii=False)}"
+        )
+
+
+@plan.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--args", "given", metavar="JSON", help="All inputs as a JSON object; - reads stdin.")
+@click.option("-y", "--yes", is_flag=True, help="Approve every call.")
+@click.pass_obj
+def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, yes: bool) -> None:
+    """Run the plan in FILE; no model is asked unless a step does.
+
+    Steps that do not wait for one another run side by side. What was done is kept: kernloom runs show.
+    """
+    asyncio.run(_run(screen, file, inputs, given, yes))
+
+
+async def _run(screen: Screen, file: Path, words: Sequence[str], given: str | None, yes: bool) -> None:
+    function = Plan.load(file).as_function(file.stem)
+    inputs = parsed(function, words, given)
+    try:
+        function.signature.validate(inputs)
+        ran = await execute(screen, file, inputs, yes=yes)
+    except ModelRetry as exc:
+        raise wrong_arguments(function, exc) from exc
+    except ApprovalRequired as exc:
+        exc.hint = f"Approve its calls: kernloom plan run {file} … --yes"
+        raise
+    screen.result(ran.data, ran.text)
+    screen.note(ran.steps)
+    screen.note(screen.paint(f"  session {ran.session}", "dim", err=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a plan, as it is shown."""
+
+    session: str
+    #: For ``--json``.
+    data: dict[str, Any]
+    #: The output.
+    text: str
+    #: Every step and what became of it.
+    steps: str
+
+
+async def execute(screen: Screen, file: Path, inputs: Mapping[str, object], *, yes: bool) -> Ran:
+    """Run a saved plan in a session of its own."""
+    loaded = Plan.load(file)
+    async with open_kernel(screen, yes=yes, journal=True) as kernel:
+        log = await kernel.journal.create()
+        context = kernel.context(log=log, actor=file.stem, origin="plan")
+        screen.progress(f"running {_steps(len(loaded.steps))} …")
+        outcome = await run_plan(loaded, kernel, inputs, context, name=file.stem)
+    done = outcome.steps
+    output = as_json(outcome.output)
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, indent=2)
+    steps = {name: {"status": step.status, "result": as_json(step.result)} for name, step in done.items()}
+    calls = {step.id: step.call for step in loaded.steps}
+    rows = [[name, calls[name], step.status, f"{step.seconds:.2f} s"] for name, step in done.items()]
+    data = {"output": output, "steps": steps, "session": log.id}
+    return Ran(log.id, data, text, table(rows, indent="  "))
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
