@@ -162,10 +162,13 @@ class Files:
             raise FunctionDenied(
                 f"{path!r} decides what is trusted, so it is not for an assistant to write."
             )
-        if file.exists() and not file.is_file():
+        if os.path.exists(file) and not os.path.isfile(file):
             raise ModelRetry(f"{path!r} is no file that can be written.")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ModelRetry(f"The folder of {path!r} cannot be made: {exc.strerror or exc}.") from exc
+        try:
             _WRITERS[mode](file, content)
         except FileExistsError as exc:
             raise ModelRetry(
@@ -182,15 +185,15 @@ class Files:
 
     def _existing(self, path: str, context: Context) -> Path:
         file = self._inside(path, context)
-        if not file.exists():
-            raise ModelRetry(f"There is no {path!r}.", hint="See what there is with files.list.")
+        if not os.path.exists(file):  # which, unlike Path.exists, also answers for names too long to be
+            raise ModelRetry(f"There is no {path[:200]!r}.", hint="See what there is with files.list.")
         return file
 
     def _inside(self, path: str, context: Context) -> Path:
         """The real path, links followed; it lies under the root."""
         root = self._root_for(context)
         refused = FunctionDenied(
-            f"{path!r} is not under the folder that files may be used in.",
+            f"{path[:200]!r} is not under the folder that files may be used in.",
             hint="Give a path relative to it, such as docs/a.md.",
         )
         windows = PureWindowsPath(path)
@@ -238,9 +241,10 @@ def _lines(file: Path, path: str) -> Iterator[bytes]:
         handle = os.open(file, os.O_RDONLY | _FLAGS)
     except OSError as exc:
         raise ModelRetry(f"{path!r} cannot be read: {exc.strerror or exc}.") from exc
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ModelRetry(f"{path!r} is no ordinary file.", hint="List a folder with files.list.")
     with os.fdopen(handle, "rb") as content:
-        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-            raise ModelRetry(f"{path!r} is no ordinary file.", hint="List a folder with files.list.")
         if b"\0" in content.peek(4096)[:4096]:
             raise ModelRetry(f"{path!r} is not text.")
         while line := content.readline(_LONGEST_LINE):

@@ -228,6 +228,6 @@ def _advice(expression: str, error: Exception) -> str | None:
         return "Write powers with **."
     missing: object = getattr(error, "func_name", None) or getattr(error, "name", None)
     if isinstance(error, InvalidExpression) and isinstance(missing, str):
-        near = nearest(missing, (*_FUNCTIONS, *_NAMES))
+        near = nearest(missing.casefold(), (*_FUNCTIONS, *_NAMES))
         return f"Did you mean {' or '.join(near)}?" if near else "Put the numbers in place of names."
     return None

@@ -140,9 +140,8 @@ class Text:
             raise ModelRetry(f"length is {length}, shorter than the ending {ending!r}.")
         if len(text) <= length:
             return text
-        room = length - len(ending)
-        kept = text[:room]
-        if room and not text[room].isspace():
+        kept, following = text[: length - len(ending)], text[length - len(ending)]
+        if kept and not kept[-1].isspace() and not following.isspace():
             whole_words = kept.rsplit(None, 1)
             kept = whole_words[0] if len(whole_words) == 2 else kept
         return kept.rstrip() + ending

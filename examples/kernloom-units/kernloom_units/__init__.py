@@ -1,0 +1,5 @@
+"""Units of measurement as a kernloom plugin."""
+
+from .plugin import Units
+
+__all__ = ["Units"]
