@@ -141,7 +141,12 @@ async def calling() -> list[Figure]:
     template = kernel.function("answer")
     values = _values()
     return [
-        Figure("invoke an async function", await per_call(lambda: kernel.invoke("add", a=1, b=3), 5_000), "µs", 15),
+        Figure(
+            "invoke an async function",
+            await per_call(lambda: kernel.invoke("add", a=1, b=3), 5_000),
+            "µs",
+            15,
+        ),
         Figure(
             "invoke an inline function",
             await per_call(lambda: kernel.invoke("add_inline", a=1, b=3), 5_000),

@@ -197,8 +197,9 @@ class _Run:
 
     async def in_time(self) -> PlanOutcome:
         """All steps, then the output."""
+        scope = asyncio.timeout(self.limits.seconds)
         try:
-            async with asyncio.timeout(self.limits.seconds) as scope:
+            async with scope:
                 await self.steps()
         except TimeoutError as exc:
             if not scope.expired():
