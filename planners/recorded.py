@@ -267,13 +267,11 @@ class _Order:
 
 
 def _type(value: Any) -> InputType:
-    for kind, name in _TYPES:
+    kinds: tuple[tuple[type, InputType], ...] = (
+        (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
+        (dict, "object"),
+    )  # fmt: skip
+    for kind, name in kinds:
         if isinstance(value, kind):
             return name
     return "any"
-
-
-_TYPES: tuple[tuple[type, InputType], ...] = (
-    (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
-    (dict, "object"),
-)  # fmt: skip
