@@ -65,7 +65,9 @@ def test_check_finds_what_would_fail_and_runs_nothing(run: Run, project: Path, p
 def test_a_file_that_is_no_plan_is_refused(run: Run, project: Path) -> None:
     (project / "no.yaml").write_text("steps: 3\n")
     assert run("plan", "check", "no.yaml").code == 1
-    assert run("plan", "check", "nowhere.yaml").code == 2
+    done = run("plan", "check", "nowhere.yaml")
+    assert done.code == 2
+    assert "'no.yaml'" in run("plan", "run", "on.yaml").err
 
 
 def test_a_step_that_changes_something_needs_a_yes(run: Run, project: Path) -> None:
