@@ -187,7 +187,7 @@ def _check_value(
 def _check_cycles(steps: Iterable[Step]) -> Iterator[Problem]:
     needs = dependencies(steps)
     cycle = find_cycle(needs)
-    if cycle:
+    if len(cycle) > 0:
         around = " → ".join((*cycle, cycle[0]))
         said = f"These steps wait for each other: {around}." if len(cycle) > 1 else "It waits for itself."
         yield _problem(cycle[0], "cycle", said)
