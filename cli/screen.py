@@ -159,9 +159,8 @@ def _wrapped(head: str, last: str, width: int | None) -> str:
     if width is None or start + _length(last) <= width:
         return (head + last).rstrip()
     if width - start < _ROOM:
-        return head.rstrip() + "".join(
-            f"\n      {line}" for line in textwrap.wrap(last, max(width - 6, _ROOM))
-        )
+        below = textwrap.wrap(last, max(width - 6, _ROOM))
+        return "\n      ".join([head.rstrip(), *below])
     first, *rest = textwrap.wrap(last, width - start)
     return "\n".join([head + first, *(" " * start + line for line in rest)])
 
