@@ -86,7 +86,7 @@ async def reopen(store: SqliteJournalStore, events: list[EventData]) -> tuple[fl
     log = await journal.create()
     await log.append(*events, actor="librarian")
     begun = time.process_time()
-    again = await journal.open(log.id)
+    again = await Journal(store).open(log.id)
     opened = time.process_time()
     again.messages()
     told = time.process_time()

@@ -252,6 +252,7 @@ class Samples:
 async def cpu(work: Work, once: Callable[[], Awaitable[str]]) -> float:
     """CPU milliseconds of one part of ``work``."""
     gc.collect()
+    answer = ""
     start = time.process_time()
     for _ in range(work.repeat):
         answer = await once()

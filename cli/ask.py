@@ -13,7 +13,7 @@ from ..kernel.errors import UsageError
 from . import answers
 from .commands import Command, text_or_stdin
 from .screen import Screen
-from .workspace import open_agent
+from .workspace import offer, open_agent
 
 
 @click.command(cls=Command)

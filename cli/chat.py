@@ -20,7 +20,7 @@ from ..kernel.models.base import TextDelta
 from . import answers
 from .commands import Command
 from .screen import Screen
-from .workspace import open_agent
+from .workspace import offer, open_agent
 
 _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 

@@ -47,7 +47,7 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
     if inspect.isclass(plugin):
         plugin = plugin()
     found = [Function.of(call, plugin=name) for call in _marked(plugin)]
-    extra = getattr(plugin, "functions", None)
+    extra: Any = getattr(plugin, "functions", None)
     if callable(extra) and options_of(extra) is None:
         found += [Function.of(call, plugin=name) for call in extra()]
     return found

@@ -263,8 +263,9 @@ class Function:
         return await value if isinstance(value, Awaitable) else value
 
     async def _run_in_time(self, kwargs: dict[str, Any], seconds: float) -> Any:
+        scope = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as scope:
+            async with scope:
                 return await self._run(kwargs)
         except TimeoutError as exc:
             if not scope.expired():

@@ -237,10 +237,16 @@ class Kernel:
             ApprovalRequired: the policy asks and there is nobody to ask.
         """
         context = context or self.context()
-        if isinstance(function, RunnablePlan):
-            return await function.run(self, arguments, context)
-        found = self.function(function) if isinstance(function, str) else function
-        return await invocation.invoke(found, arguments, context)
+        if isinstance(function, str):
+            function = self.function(function)
+        if isinstance(function, Function):  # first, because asking for a protocol costs as much as the call
+            return await invocation.invoke(function, arguments, context)
+        if not isinstance(function, RunnablePlan):
+            raise UsageError(
+                f"{function!r} cannot be invoked.",
+                hint="Pass a function's name, a Function or a plan; add_function makes one of a callable.",
+            )
+        return await function.run(self, arguments, context)
 
     def context(self, **fields: Any) -> Context:
         """A context for calls made by this program."""

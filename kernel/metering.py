@@ -14,6 +14,11 @@ VIEWS: tuple[type[Any], ...] = (type({}.keys()), type({}.values()), type({}.item
 CONTAINERS: tuple[type[Any], ...] = (list, tuple, dict, set, frozenset, *VIEWS)
 
 
+def count(value: Any) -> int:
+    """Characters of a text, items of a container; 0 for what is neither."""
+    return len(value) if isinstance(value, (str, range, *CONTAINERS)) else 0
+
+
 class TooCostlyError(Exception):
     """The template wanted more than it was given."""
 

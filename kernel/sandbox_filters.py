@@ -7,7 +7,7 @@ before it starts. Filters for HTML are left out: nothing here is HTML.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from functools import wraps
 from typing import Any, cast
@@ -18,7 +18,7 @@ from jinja2.exceptions import FilterArgumentError, SecurityError
 from jinja2.utils import Namespace, _PassArg, pass_context
 from pydantic_core import to_json
 
-from .metering import Meter, TooCostlyError
+from .metering import Meter, TooCostlyError, count
 
 #: Looks at a call's size before it is made: ``(meter, value, *arguments)``.
 Check = Callable[..., None]
@@ -26,12 +26,12 @@ Check = Callable[..., None]
 
 def _plain(meter: Meter, value: Any, *args: Any, **kwargs: Any) -> None:
     """One pass over the items."""
-    meter.spend(1 + (len(value) // 8 if isinstance(value, Sized) else 0))
+    meter.spend(1 + count(value) // 8)
 
 
 def _per_item(meter: Meter, value: Any, *args: Any, **kwargs: Any) -> None:
     """Looks something up in, or asks something of, every item."""
-    meter.spend(1 + (len(value) if isinstance(value, Sized) else 0))
+    meter.spend(1 + count(value))
 
 
 def _deep(meter: Meter, value: Any, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ def _deep(meter: Meter, value: Any, *args: Any, **kwargs: Any) -> None:
 
 def _join(meter: Meter, value: Any, d: Any = "", attribute: Any = None) -> None:
     glue = meter.measure(d)[0]
-    meter.build(meter.measure(value)[0] + glue * (len(value) if isinstance(value, Sized) else 0))
+    meter.build(meter.measure(value)[0] + glue * count(value))
 
 
 def _replace(meter: Meter, value: Any, old: Any, new: Any, count: Any = None) -> None:
@@ -71,7 +71,7 @@ def _wrap(
 
 def _parts(meter: Meter, value: Any, parts: Any, fill_with: Any = None) -> None:
     """``batch`` and ``slice``: a fill may repeat ``parts`` times."""
-    meter.build((len(value) if isinstance(value, Sized) else 0) + int(parts))
+    meter.build(count(value) + int(parts))
 
 
 def _sum(meter: Meter, value: Any, attribute: Any = None, start: Any = 0) -> None:
@@ -205,12 +205,12 @@ def _range(meter: Meter, *args: int) -> range:
 
 
 def _dict(meter: Meter, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    meter.spend(1 + sum(len(item) for item in args if isinstance(item, Sized)))
+    meter.spend(1 + sum(map(count, args)))
     return dict(*args, **kwargs)
 
 
 def _namespace(meter: Meter, *args: Any, **kwargs: Any) -> Namespace:
-    meter.spend(1 + sum(len(item) for item in args if isinstance(item, Sized)))
+    meter.spend(1 + sum(map(count, args)))
     return _Namespace(*args, **kwargs)
 
 

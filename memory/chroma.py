@@ -130,9 +130,8 @@ class ChromaIndex:
         folder = self._path / str(mark.get("folder", ""))
         if mark.get("dirty", True) or not (folder / "chroma.sqlite3").is_file():
             return self._rebuild(wanted, revision)
-        if self._collection is None:
-            self._open(folder)
-        if self._collection.count() != mark["count"]:
+        collection = self._collection or self._open(folder)
+        if collection.count() != mark["count"]:
             return self._rebuild(wanted, revision)
         if mark["content"] == wanted.fingerprint:
             return self._probe(wanted)
@@ -145,7 +144,7 @@ class ChromaIndex:
             return self._rebuild(wanted, revision)
         self._write_mark({**mark, "dirty": True})
         for batch in self._batches(stale):
-            self._collection.delete(ids=batch)
+            collection.delete(ids=batch)
         self._add(wanted, fresh)
         self._probe(wanted)
         self._write_mark(self._mark(folder, wanted, revision, removed))
@@ -161,12 +160,13 @@ class ChromaIndex:
         self._probe(wanted)
         self._write_mark(self._mark(folder, wanted, revision, 0))
 
-    def _open(self, folder: Path) -> None:
+    def _open(self, folder: Path) -> Any:
         settings = self._chromadb.Settings(anonymized_telemetry=False)
         self._client = self._chromadb.PersistentClient(path=str(folder), settings=settings)
         self._collection = self._client.get_or_create_collection(
             _COLLECTION, configuration=_CONFIGURATION, embedding_function=None
         )
+        return self._collection
 
     def _shut(self) -> None:
         if self._client is not None:

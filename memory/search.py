@@ -279,6 +279,7 @@ class Searcher:
             return
         import numpy as np
 
+        revision = -1
         keys: list[int] = []
         vectors = np.zeros((0, 0), dtype=np.float32)
         for _ in range(5):  # another process may commit between the reads: take a quiet moment

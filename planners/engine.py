@@ -134,6 +134,10 @@ async def _own_context(kernel: Kernel, context: Context, name: str) -> Context:
     return context.with_(log=log, run=run, actor=name, origin="plan", call_id=None, depth=context.depth + 1)
 
 
+class _NotMadeError(Exception):
+    """The run failed before a call got its turn."""
+
+
 @dataclass(slots=True)
 class _Run:
     """The state of one run."""
@@ -244,6 +248,9 @@ class _Run:
                 outcome = await self.once(step)
             else:
                 outcome = await self.each(step)
+        except _NotMadeError:
+            await self.note(StepSkipped(step=step.id, reason="The plan failed before this call was made."))
+            outcome = StepOutcome("skipped")
         except KernloomError as exc:
             await self.note(StepFailed(step=step.id, code=exc.code, error=str(exc)))
             outcome = StepOutcome("failed", error=str(exc))
@@ -297,17 +304,19 @@ class _Run:
         results: list[Any] = [None] * len(items)
         failures: list[KernloomError] = []
         mended: list[str] = []
+        left_out: list[int] = []
 
         async def one(index: int, item: Any) -> None:
-            if failures or self.failure is not None:
-                return
             names = self.names(item=item, index=index)
             try:
                 arguments = evaluate(step.args, names)
                 results[index] = await self.attempt(step, arguments, f"{step.id}[{index}]")
+            except _NotMadeError:
+                left_out.append(index)
             except KernloomError as exc:
                 if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
                     failures.append(exc)
+                    self.failure = self.failure or self.blame(step, exc)
                     return
                 mended.append(f"[{index}] {exc}")
                 if step.on_error != "skip":
@@ -318,6 +327,8 @@ class _Run:
                 group.create_task(one(index, item))
         if failures:
             raise failures[0]
+        if left_out:
+            raise _NotMadeError
         await self.note(StepFinished(step=step.id, result=results))
         return StepOutcome("finished", results, error="; ".join(mended) or None)
 
@@ -366,6 +377,8 @@ class _Run:
             arguments=json.dumps(as_json(arguments), ensure_ascii=False),
         )
         async with self.slots:
+            if self.failure is not None:
+                raise _NotMadeError
             await self.note(FunctionRequested(call=call))
             served = await invocation.serve(call, self.context, resolve=self.kernel.function)
         if served.error is not None:

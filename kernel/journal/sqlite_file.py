@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import JournalError
@@ -114,9 +115,9 @@ def _make_file(path: Path) -> None:
 
 def _prepare(path: Path, writer: sqlite3.Connection) -> None:
     """Make the tables of a new file; refuse a file that is no journal, or of a later release."""
-    new = _pragma(writer, "application_id") != APPLICATION_ID
+    with _transaction(writer, "DEFERRED"):
+        new = _is_new(path, writer)
     if new:
-        _refuse_foreign(path, writer)
         writer.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     mode = _pragma(writer, "journal_mode = WAL")
     if mode != "wal":
@@ -132,25 +133,34 @@ def _prepare(path: Path, writer: sqlite3.Connection) -> None:
         )
 
 
-def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-        raise refused(path, "journal.not_a_journal", "is a database of something else")
-
-
 def _make_tables(path: Path, writer: sqlite3.Connection) -> None:
-    writer.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(writer, "IMMEDIATE"):
         # Another process may have been quicker between our look and our lock.
-        if _pragma(writer, "application_id") != APPLICATION_ID:
-            _refuse_foreign(path, writer)
+        if _is_new(path, writer):
             for statement in _SCHEMA.split(";"):
                 writer.execute(statement)
             writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        writer.execute("COMMIT")
+
+
+def _is_new(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether the database is empty; within a transaction, or another's tables might come in between."""
+    if _pragma(connection, "application_id") == APPLICATION_ID:
+        return False
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise refused(path, "journal.not_a_journal", "is a database of something else")
+    return True
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        if writer.in_transaction:
-            writer.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 

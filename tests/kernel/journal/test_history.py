@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from kernloom.kernel.errors import InvariantError
-from kernloom.kernel.journal import Event, EventData, History, messages
+from kernloom.kernel.journal import Event, EventData, History, Transcript, messages
 from kernloom.kernel.journal.events import (
     FunctionFailedEvent,
     FunctionFinished,
@@ -168,6 +168,24 @@ def test_messages_leave_out_calls_that_are_open_and_results_without_a_call() -> 
     ]
     assert view(answer("look", "a")) == [assistant("look")]
     assert view(answer("", "a"), said("hello")) == [user("hello")]
+
+
+def test_messages_show_a_call_once_and_its_first_result() -> None:
+    assert view(answer("", "a", "a"), done("a", "first"), done("a", "second")) == [
+        assistant("", call("a")),
+        tool(result("a", "first")),
+    ]
+
+
+def test_a_transcript_asked_early_is_complete_later() -> None:
+    transcript = Transcript()
+    for data in (answer("look", "a", "b"), done("b")):
+        transcript.apply(data)
+    assert transcript.messages() == [assistant("look", call("b")), tool(result("b"))]
+    transcript.apply(done("a"))
+    transcript.messages().clear()
+    whole = [assistant("look", call("a"), call("b")), tool(result("a"), result("b"))]
+    assert transcript.messages() == whole
 
 
 def test_messages_keep_the_text_of_a_partial_answer_only() -> None:

@@ -67,6 +67,10 @@ def answers(text: str, calls: list[ToolCall], partial: bool) -> ModelAnswered:
     return ModelAnswered(model="m", message=assistant(text, *calls), partial=partial)
 
 
+def done(result: ToolResult) -> EventData:
+    return FunctionFinished(result=result)
+
+
 DATA: st.SearchStrategy[EventData] = st.one_of(
     st.builds(RunStarted, name=TEXT, input=JSON),
     st.builds(RunFinished, output=JSON),
@@ -101,6 +105,19 @@ class Oracle:
         twin = Oracle()
         twin.asked, twin.open, twin.closed = self.asked, set(self.open), set(self.closed)
         return twin
+
+    def moves(self) -> list[EventData]:
+        """Some of what may come next; ids are made up as the history grows."""
+        new = [
+            ToolCall(id=f"new-{len(self.open | self.closed) + extra}", name="plugin.do") for extra in (0, 1)
+        ]
+        if self.asked:
+            calling, talking = assistant("Let me see.", *new), assistant("So it is.")
+            return [ModelAnswered(model="m", message=message) for message in (calling, calling, talking)]
+        if not self.open:
+            return [ModelRequested(model="m", messages=1), MessageAdded(message=user("And?"))]
+        results = [ToolResult(call_id=name, name="plugin.do", content=name) for name in sorted(self.open)]
+        return [*map(done, results), FunctionRequested(call=new[0]), MessageAdded(message=user("Wait."))]
 
     def accept(self, data: EventData) -> bool:
         """Whether ``data`` may come next; if so, it has come."""
@@ -233,8 +250,24 @@ class Writers(RuleBasedStateMachine):
         for event in log.events:
             assert view.accept(event.data)
         legal = all(view.accept(item) for item in data)
+        self.attempt(log, data, legal=legal, durable=durable)
+
+    @rule(which=st.sampled_from([0, 1]), choose=st.data(), size=st.integers(1, 3))
+    def go_on(self, which: int, choose: st.DataObject, size: int) -> None:
+        """What may come next in this writer's eyes, so that histories grow long."""
+        log, view = self.logs[which], Oracle()
+        for event in log.events:
+            assert view.accept(event.data)
+        batch = []
+        for _ in range(size):
+            data = choose.draw(st.sampled_from(view.moves()))
+            assert view.accept(data)
+            batch.append(data)
+        self.attempt(log, batch, legal=True, durable=False)
+
+    def attempt(self, log: SessionLog, data: list[EventData], *, legal: bool, durable: bool) -> None:
         before = list(log.events)
-        appending = log.append(*data, actor=f"writer {which}", run="r", durable=durable)
+        appending = log.append(*data, actor="writer", run="r", durable=durable)
         if legal and len(before) == len(self.truth):
             self.runner.run(appending)
             self.truth += data

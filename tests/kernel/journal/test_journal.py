@@ -99,7 +99,7 @@ async def test_an_event_says_where_when_by_whom_and_in_which_run(store: JournalS
     log = await journal.create(parent=("above", 7))
     first, second = await log.append(said("a"), said("b"), actor="ann", run="run-1")
     assert (first.seq, second.seq) == (1, 2)
-    for event in (first, second, (await journal.open("child")).events[0]):
+    for event in (first, second, (await Journal(store).open("child")).events[0]):
         assert (event.session, event.at, event.actor, event.run) == ("child", 1234.5, "ann", "run-1")
         assert event.parent == ("above", 7)
         assert event.kind == "message"
@@ -193,6 +193,16 @@ async def test_a_session_is_found_by_the_start_of_its_id() -> None:
             await journal.open(nothing)
 
 
+async def test_a_session_opened_again_is_the_same_log_brought_up_to_date(store: JournalStore) -> None:
+    journal = Journal(store)
+    log = await journal.create()
+    await log.append(said("a"), actor="ann")
+    await (await Journal(store).open(log.id)).append(said("b"), actor="bob")
+    assert await journal.open(log.id) is log
+    assert await journal.open(log.id[:15]) is log
+    assert log.seq == 2
+
+
 async def test_a_session_without_events_is_not_there_yet(store: JournalStore) -> None:
     journal = Journal(store)
     log = await journal.create()
@@ -245,7 +255,7 @@ async def test_the_list_shows_who_said_what_and_how_it_ended(store: JournalStore
 
 
 async def test_a_log_outlives_its_event_loop() -> None:
-    log = await Journal(InMemoryJournalStore()).create()
+    log = await Journal(SlowStore(0.001)).create()
 
     async def both() -> None:
         await asyncio.gather(*(log.append(said("a"), actor="ann") for _ in range(3)))
@@ -255,12 +265,12 @@ async def test_a_log_outlives_its_event_loop() -> None:
     assert log.seq == 6
 
 
-class StallingStore(InMemoryJournalStore):
-    """A store that is slow to say that it has written, as one behind a network may be."""
+class SlowStore(InMemoryJournalStore):
+    """A store that takes its time to say that it has written, as one behind a network may."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float) -> None:
         super().__init__()
-        self.stall = False
+        self.delay = delay
 
     async def append(
         self,
@@ -272,18 +282,17 @@ class StallingStore(InMemoryJournalStore):
         durable: bool = False,
     ) -> None:
         await super().append(session, events, expected_seq=expected_seq, parent=parent, durable=durable)
-        if self.stall:
-            await asyncio.sleep(60)
+        await asyncio.sleep(self.delay)
 
 
 async def test_an_append_cancelled_in_mid_air_is_looked_up_before_the_next() -> None:
-    store = StallingStore()
+    store = SlowStore(0)
     log = await Journal(store).create()
     await log.append(said("a"), actor="ann")
-    store.stall = True
+    store.delay = 60
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(log.append(said("b"), ASK, actor="ann"), timeout=0.01)
-    store.stall = False
+    store.delay = 0
     with pytest.raises(InvariantError):
         await log.append(ASK, actor="ann")
     await log.append(*log.history.repair(), said("c"), actor="ann")

@@ -109,6 +109,33 @@ async def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     assert path.stat().st_size > 0
 
 
+async def test_many_may_make_the_same_journal_at_once(tmp_path: Path) -> None:
+    for attempt in range(5):
+        stores = [SqliteJournalStore(tmp_path / f"{attempt}.db") for _ in range(6)]
+        await asyncio.gather(
+            *(store.append(f"s{number}", rows(1, 2), expected_seq=0) for number, store in enumerate(stores))
+        )
+        for store in stores:
+            assert len(await store.sessions()) == len(stores)
+            await store.close()
+
+
+async def test_events_lost_from_the_end_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    async with Journal(SqliteJournalStore(path), new_id=lambda: "abc") as journal:
+        await (await journal.create()).append(*[MessageAdded(message=user("hello"))] * 3, actor="ann")
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("DELETE FROM events WHERE place & 4294967295 = 3")
+    connection.close()
+    async with Journal(SqliteJournalStore(path)) as journal:
+        with pytest.raises(
+            JournalError, match="Event 3 of session 'abc' is damaged: it is missing"
+        ) as caught:
+            await journal.open("abc")
+    assert caught.value.code == "journal.corrupt"
+
+
 async def test_a_lock_is_waited_for_without_blocking_the_loop(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     await written(path)
@@ -178,16 +205,19 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_durable_append_is_whole_and_the_store_goes_on(tmp_path: Path) -> None:
-    async with Journal(SqliteJournalStore(tmp_path / "journal.db")) as journal:
+    path = tmp_path / "journal.db"
+    async with Journal(SqliteJournalStore(path)) as journal:
         log = await journal.create()
         for number in range(30):
             batch = [MessageAdded(message=user(f"{number}"))] * 3
             task = asyncio.ensure_future(log.append(*batch, actor="a", durable=True))
             await asyncio.sleep(0.0003 * (number % 5))
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            [outcome] = await asyncio.gather(task, return_exceptions=True)
+            assert isinstance(outcome, (list, asyncio.CancelledError))
         await log.append(MessageAdded(message=user("last")), actor="a")
         assert log.seq % 3 == 1
+    async with Journal(SqliteJournalStore(path)) as journal:
         assert (await journal.open(log.id)).events == log.events
 
 
