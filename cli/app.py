@@ -96,10 +96,9 @@ def exit_code(error: KernloomError) -> int:
 
 def _explain(error: KernloomError, screen: Screen) -> int:
     if isinstance(error, ApprovalRequired) and "arguments" in error.details:
+        who, what = error.details["actor"], error.details["function"]
         arguments = json.dumps(error.details["arguments"], ensure_ascii=False)
-        screen.note(
-            f"Would have asked: may {error.details['actor']} call {error.details['function']} {arguments}?"
-        )
+        screen.note(f"Would have asked: {who} wants to call {what} with {arguments}")
     screen.error(error.code, error.message, error.hint, error.details)
     if screen.verbose:
         traceback.print_exception(error)

@@ -28,15 +28,15 @@ class PluginRegistry:
     Args:
         config: which are disabled or alone wanted, their settings, where the lock file is.
         allow: names trusted by this program, in place of the lock file; None reads the lock.
-        seconds: how long a plugin's import and constructor may take.
+        seconds: how long a plugin's import and constructor may take; ``[plugins] timeout`` by default.
     """
 
     def __init__(
-        self, *, config: Config, allow: Iterable[str] | None = None, seconds: float = 10.0
+        self, *, config: Config, allow: Iterable[str] | None = None, seconds: float | None = None
     ) -> None:
         self._config = config
         self._allow = None if allow is None else frozenset(allow)
-        self._seconds = seconds
+        self._seconds = float(config.get("plugins.timeout")) if seconds is None else seconds
         self._loaded: dict[str, object] = {}
         self._broken: dict[str, tuple[str, BaseException]] = {}
         self._records: list[PluginRecord] | None = None
@@ -199,14 +199,14 @@ class PluginRegistry:
 
     async def aclose(self) -> None:
         """Give back what loaded plugins hold: each one's ``aclose``, if it has one. They stay loaded."""
-        for name, plugin in self._loaded.items():
+        for name, plugin in list(self._loaded.items()):
             close = getattr(plugin, "aclose", None)
             if close is None:
                 continue
             try:
                 await close()
             except Exception as exc:  # the boundary to other people's code; the others close too
-                self._broken[name] = ("aclose", exc)
+                self.fail(name, where="aclose", error=exc)
 
     @cached_property
     def _installed(self) -> list[Installed]:
@@ -249,7 +249,7 @@ class PluginRegistry:
         if problems:
             lie = PluginError(
                 f"its code and its manifest disagree: {'; '.join(problems)}",
-                hint="Its author can mend it with: kernloom plugin check --write.",
+                hint="Report it to the plugin's author; do not use it until they agree.",
             )
             raise LoadFailed("manifest", lie)
 
@@ -279,6 +279,8 @@ def _in_words(error: BaseException) -> str:
 def _hint(error: BaseException) -> str:
     if isinstance(error, KernloomError):
         return error.hint or ""
+    if isinstance(error, TimeoutError):
+        return "If it only needs longer, say so: [plugins] timeout = 60 in kernloom.toml."
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"It needs the module {error.name!r}: install what provides it."
     return "Report it to the plugin's author, or switch it off: kernloom plugins disable."

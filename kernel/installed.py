@@ -104,7 +104,7 @@ class Installed:
             raise PluginError(
                 f"{self.owner} ships no {FILE_NAME}, so nobody can know what it does before its code runs.",
                 code="plugin.manifest",
-                hint="Its author can write one with: kernloom plugin check --write.",
+                hint="Ask its author for one.",
             )
         manifest = read_manifest(path)
         if self.name not in manifest.plugins:
@@ -264,7 +264,8 @@ def _package_spec(module: str) -> importlib.machinery.ModuleSpec | None:
 
 def _find_spec(name: str, path: list[str] | None) -> importlib.machinery.ModuleSpec | None:
     for finder in sys.meta_path:
-        spec = finder.find_spec(name, path)
+        ask = getattr(finder, "find_spec", None)  # other people's finders need not have it
+        spec: importlib.machinery.ModuleSpec | None = ask(name, path) if ask else None
         if spec is not None:
             return spec
     return None

@@ -218,7 +218,7 @@ def _unusable(path: Path, what: str) -> PluginError:
     return PluginError(
         f"Its {path.name} {what}.",
         code="plugin.manifest",
-        hint="Its author can write one with: kernloom plugin check --write.",
+        hint="Report it to the plugin's author.",
         path=str(path),
     )
 

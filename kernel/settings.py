@@ -55,6 +55,7 @@ SETTINGS: tuple[Spec, ...] = (
     Spec(("memory", "tokens"), "integer", 1200, "how many tokens of passages a question is given"),
     Spec(("memory", "k"), "integer", 8, "how many passages a search returns"),
     Spec(("plugins", "disable"), "names", (), "installed plugins that are never loaded"),
+    Spec(("plugins", "timeout"), "number", 10, "seconds an installed plugin may take to load"),
     Spec(("plugins", ANY, ANY), "anything", None, "a plugin's own settings"),
     Spec(("policy", "read"), "verdict", "allow", "what reading does: allow, ask or deny"),
     Spec(("policy", "write"), "verdict", "ask", "what writing does"),

@@ -125,8 +125,16 @@ class Lock:
         )
 
     def _write(self, lock: _Lock) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=self.path.name, dir=self.path.parent)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=self.path.name, dir=self.path.parent)
+        except OSError as exc:
+            raise ConfigError(
+                f"{self.path} cannot be written: {exc.strerror or exc}.",
+                code="config.lock",
+                hint="Make its folder writable.",
+                path=str(self.path),
+            ) from exc
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
                 file.write(_text(lock))

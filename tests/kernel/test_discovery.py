@@ -55,6 +55,13 @@ def test_the_running_code_is_the_one_next_to_the_manifest() -> None:
     assert Path(kernloom.__file__).resolve().parent == ROOT
 
 
+@pytest.mark.parametrize("name", [plugin.name for plugin in own_plugins()])
+def test_each_of_our_own_plugins_loads_and_is_what_its_manifest_says(
+    registry: PluginRegistry, name: str
+) -> None:
+    assert registry.load(name) is registry.loaded[name]
+
+
 def test_an_installed_plugin_is_blocked_and_described_and_nothing_of_it_has_run(
     site: Site, registry: PluginRegistry
 ) -> None:
@@ -204,6 +211,7 @@ def test_one_bad_plugin_fails_by_name_and_the_others_go_on(
     assert (record.status, record.where) == ("failed", where)
     assert words in record.why
     assert refusal(registry, "toy").code == "plugin.failed"  # and it is not tried again
+    assert "timeout = 60" in record.hint or "did not finish" not in words
     assert registry.load("good") is not None
     assert registry.load("math") is not None
 
@@ -315,6 +323,17 @@ def test_a_plugin_without_a_manifest_cannot_be_allowed(site: Site, registry: Plu
         registry.allow("toy")
 
 
+def test_import_hooks_of_others_do_not_disturb(
+    site: Site, registry: PluginRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """A finder from before ``find_spec``."""
+
+    monkeypatch.setattr(sys, "meta_path", [Old(), *sys.meta_path])
+    site.install()
+    assert registry.record("toy").status == "blocked"
+
+
 def test_metadata_nobody_can_read_hide_no_neighbour(site: Site, registry: PluginRegistry) -> None:
     site.install()
     broken = site.folder / "aaa-1.0.dist-info"
@@ -388,6 +407,17 @@ def test_providers_are_found_by_what_manifests_say(site: Site, registry: PluginR
     assert not registry.record("toy").provides_functions
     assert "math.evaluate" in registry.function_names()
     assert registry.load("toy") is not None
+
+
+def test_a_stranger_cannot_take_a_model_prefix_of_ours(site: Site, registry: PluginRegistry) -> None:
+    site.install(
+        code=PROVIDER.replace('("toy",)', '("openai",)'),
+        manifest=PROVIDER_MANIFEST.replace("'toy'", "'openai'"),
+    )
+    registry.allow("toy")
+    assert registry.record("toy").status == "ok"
+    assert registry.provider("models", "openai") == "openai"
+    assert registry.provided("models")["openai"] == "openai"
 
 
 def test_two_plugins_that_provide_one_thing_are_both_named(site: Site, registry: PluginRegistry) -> None:
@@ -508,6 +538,7 @@ class Toy:
     closed = 0
     async def aclose(self):
         self.closed += 1
+        raise RuntimeError("already gone")
 """
 
 
@@ -517,3 +548,4 @@ async def test_closing_a_kernel_closes_the_plugins_it_loaded(site: Site, project
     toy = kernel.plugins.load("toy")
     await kernel.aclose()
     assert toy.closed == 1  # type: ignore[attr-defined]
+    assert kernel.plugins.record("toy").where == "aclose"  # said of it, and nobody else is disturbed

@@ -71,6 +71,13 @@ def test_writing_leaves_no_other_file_behind(lock: Lock) -> None:
     assert os.listdir(lock.path.parent) == ["kernloom.lock"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_lock_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Lock(tmp_path / "nowhere" / "kernloom.lock").allow("toy", PIN)
+
+
 @pytest.mark.parametrize(
     "content",
     [
