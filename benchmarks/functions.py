@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernloom import Kernel, function
-from kernloom.kernel.prompts import prompt
+from kernloom.kernel.prompts.prompts import prompt
 
 FUNCTIONS = 1_000
 ROUNDS = 7

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..kernel.config import Config
+from ..kernel.config.config import Config
 
 _STYLES: dict[str, dict[str, Any]] = {
     "good": {"fg": "green"},

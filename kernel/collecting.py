@@ -41,7 +41,7 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
             hint="Use letters, digits and underscores; pass add_plugin(…, name='…').",
         )
     if isinstance(plugin, (str, Path)):
-        from .prompts import prompts_in  # jinja2 loads only where there are templates
+        from .prompts.prompts import prompts_in  # jinja2 loads only where there are templates
 
         return [function.renamed(f"{name}.{function.name}") for function in prompts_in(Path(plugin))]
     if inspect.isclass(plugin):

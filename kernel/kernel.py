@@ -18,8 +18,8 @@ from .sync import run_sync
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .config import Config
-    from .discovery import PluginRegistry
+    from .config.config import Config
+    from .discovery.registry import PluginRegistry
     from .journal.journal import Journal
     from .models.base import ChatModel
 
@@ -70,7 +70,7 @@ class Kernel:
     def config(self) -> Config:
         """The settings this kernel works with."""
         if self._config is None:
-            from .config import Config  # read only when somebody asks
+            from .config.config import Config  # read only when somebody asks
 
             self._config = Config.load()
         return self._config
@@ -95,7 +95,7 @@ class Kernel:
     def plugins(self) -> PluginRegistry:
         """The installed plugins, found by their metadata; none of their code has run."""
         if self._registry is None:
-            from .discovery import PluginRegistry
+            from .discovery.registry import PluginRegistry
 
             self._registry = PluginRegistry(config=self.config, allow=self._allow)
         return self._registry
@@ -225,7 +225,7 @@ class Kernel:
         return instance
 
     async def invoke(
-        self, function: str | Function | RunnablePlan, /, context: Context | None = None, **arguments: Any
+        self, function: str | Function | RunnablePlan, context: Context | None = None, /, **arguments: Any
     ) -> Any:
         """Call a function by name, or a plan, and give back what it returns.
 

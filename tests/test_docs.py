@@ -16,9 +16,9 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
+from kernloom.kernel.config.settings import ANY, SETTINGS, dotted
 from kernloom.kernel.journal.events import EventData
 from kernloom.kernel.messages import Frozen
-from kernloom.kernel.settings import ANY, SETTINGS, dotted
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -84,9 +84,9 @@ def _codes_raised() -> set[str]:
 def _codes_given(node: ast.AST) -> Iterator[str]:
     """The value of ``code=…`` in a call or ``code = …`` in a class."""
     value: ast.expr | None = None
-    if isinstance(node, ast.keyword) and node.arg == "code":
-        value = node.value
-    elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["code"]:
+    if (isinstance(node, ast.keyword) and node.arg == "code") or (
+        isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["code"]
+    ):
         value = node.value
     if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
         yield value.value
@@ -100,7 +100,9 @@ def _problems_of_plans() -> set[str]:
         given: ast.expr | None = None
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "_problem":
             given = node.args[1]
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3:
+        elif (
+            isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3
+        ):
             given = node.value.elts[0]
         if isinstance(given, ast.Constant):
             found.add(f"plan.{given.value}")

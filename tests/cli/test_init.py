@@ -6,8 +6,8 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from kernloom.cli.init import template
-from kernloom.kernel.config import Config
-from kernloom.kernel.settings import ANY, SETTINGS
+from kernloom.kernel.config.config import Config
+from kernloom.kernel.config.settings import ANY, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from kernloom_units.planner import ConversionPlanner
 from kernloom_units.tables import UNITS, Unit, find
 
 from kernloom import Kernel, ModelRetry, PlanError
-from kernloom.kernel.manifest import compare, read_manifest
+from kernloom.kernel.discovery.manifest import compare, read_manifest
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernloom.kernel.config import Config
+from kernloom.kernel.config.config import Config
+from kernloom.kernel.config.settings import ANY, SETTINGS, checked, dotted
 from kernloom.kernel.errors import ConfigError
 from kernloom.kernel.functions import Function, FunctionOptions
-from kernloom.kernel.settings import ANY, SETTINGS, checked, dotted
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..errors import KernloomError, PluginError, not_found
 from .admission import Admission, PluginRecord, refused, sentence
-from .errors import KernloomError, PluginError, not_found
 from .installed import Installed, installed
 from .loading import LoadFailed, load
 from .manifest import compare
 from .trust import Lock, Pin, altered, pin
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..config.config import Config
 
 
 class PluginRegistry:

@@ -24,10 +24,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictInt, ValidationError
 
-from .collecting import functions_of
-from .errors import PluginError, nearest
-from .functions import Effect
-from .messages import Frozen
+from ..collecting import functions_of
+from ..errors import PluginError, nearest
+from ..functions import Effect
+from ..messages import Frozen
 
 #: The version of this format, and of what a plugin may expect of the kernel.
 API = 1

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ..errors import ConfigError
 from . import keys
-from .errors import ConfigError
 from .settings import ANY, SETTINGS, Key, Setting, checked, defaults, dotted, from_text, spec_of
 
 if TYPE_CHECKING:
-    from .policy import Policy
+    from ..policy import Policy
 
 #: The project's file, looked for from the working directory upwards.
 FILE = "kernloom.toml"
@@ -158,7 +158,7 @@ class Config:
 
     def policy(self) -> Policy:
         """The rules of ``[policy]``."""
-        from .policy import Policy  # pydantic loads only when rules are needed
+        from ..policy import Policy  # pydantic loads only when rules are needed
 
         functions = self._under("policy", "functions")
         effects = {key[1]: setting.value for key, setting in self.settings.items() if _is_effect(key)}

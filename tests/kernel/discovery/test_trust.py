@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernloom.kernel.config import Config
-from kernloom.kernel.discovery import PluginRegistry
+from kernloom.kernel.config.config import Config
+from kernloom.kernel.discovery.installed import Place
+from kernloom.kernel.discovery.manifest import Touches
+from kernloom.kernel.discovery.registry import PluginRegistry
+from kernloom.kernel.discovery.trust import Lock, Pin, drift, fingerprint
 from kernloom.kernel.errors import ConfigError, PluginError
-from kernloom.kernel.installed import Place
-from kernloom.kernel.manifest import Touches
-from kernloom.kernel.trust import Lock, Pin, drift, fingerprint
 
 if TYPE_CHECKING:
     from tests.kernel.conftest import Site

@@ -6,7 +6,7 @@ it *before* they do anything, so that ``range(10**9)`` or a list that contains i
 costs nothing; a template that stays within its means hardly pays for being counted.
 
 Values are data: of objects only plain attributes are read, and of methods only those listed in
-:mod:`kernloom.kernel.sandbox_filters` are called.
+:mod:`kernloom.kernel.prompts.filters` are called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import Namespace, missing, pass_context
 
-from . import sandbox_filters as offered
+from . import filters as offered
 from .metering import CHARACTERS_PER_UNIT, CONTAINERS, Meter, TooCostlyError
 
 #: Bits of the largest integer a template may compute: about 3,000 digits.

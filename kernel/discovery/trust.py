@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
 
-from .errors import ConfigError, PluginError
-from .functions import Effect
+from ..errors import ConfigError, PluginError
+from ..functions import Effect
+from ..messages import Frozen
 from .installed import Installed, Place
 from .manifest import KINDS, Touches
-from .messages import Frozen
 
 _VERSION = 1
 _HEADER = "Written by `kernloom plugins allow`; commit it. A plugin that differs from this is refused."

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from .errors import ConfigError, PluginError
-from .functions import Effect
+from ..errors import ConfigError, PluginError
+from ..functions import Effect
 from .installed import Installed
 from .manifest import KINDS, PluginManifest
 from .trust import Lock, Pin, drift, pin
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..config.config import Config
 
 Status = Literal["ok", "failed", "blocked", "disabled", "incompatible"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernloom.kernel.errors import KernloomError, LimitReached, UsageError
-from kernloom.kernel.templates import (
+from kernloom.kernel.prompts.templates import (
     Expression,
     Template,
     TemplateLimits,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernloom.kernel import keys
+from kernloom.kernel.config import keys
 from kernloom.kernel.errors import ConfigError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")

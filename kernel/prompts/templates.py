@@ -21,10 +21,10 @@ from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 from jinja2.runtime import Undefined
 
-from .errors import KernloomError, LimitReached, UsageError, nearest
+from ..errors import KernloomError, LimitReached, UsageError, nearest
 from .metering import VIEWS, Meter, TooCostlyError
+from .rewriting import Metering
 from .sandbox import MissingValueError, Sandbox, lasting
-from .sandbox_rewriting import Metering
 
 _T = TypeVar("_T")
 

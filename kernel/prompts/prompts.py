@@ -28,12 +28,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from .errors import FunctionFailed, UsageError
-from .functions import Context, Effect, Function, FunctionOptions
-from .messages import Frozen, user
-from .models.base import ChatRequest
-from .safe_yaml import read_yaml
-from .schema import DeclaredSignature, InputSpec
+from ..errors import FunctionFailed, UsageError
+from ..functions import Context, Effect, Function, FunctionOptions
+from ..messages import Frozen, user
+from ..models.base import ChatRequest
+from ..safe_yaml import read_yaml
+from ..schema import DeclaredSignature, InputSpec
 from .templates import Template
 
 SUFFIXES = (".jinja", ".j2")

@@ -10,7 +10,7 @@ from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.visitor import NodeTransformer
 
-from .errors import nearest
+from ..errors import nearest
 
 #: Nodes of a loop's or macro's body that cost one unit each time it runs.
 _NODES_PER_UNIT = 8

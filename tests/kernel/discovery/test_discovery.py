@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import kernloom
-from kernloom.kernel.config import Config
-from kernloom.kernel.discovery import PluginRecord, PluginRegistry
+from kernloom.kernel.config.config import Config
+from kernloom.kernel.discovery.installed import GROUP, own_plugins, own_version
+from kernloom.kernel.discovery.registry import PluginRecord, PluginRegistry
 from kernloom.kernel.errors import NotFoundError, PluginError
-from kernloom.kernel.installed import GROUP, own_plugins, own_version
 from kernloom.kernel.kernel import Kernel
 
 if TYPE_CHECKING:
     from tests.kernel.conftest import Site
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def record_of(registry: PluginRegistry, name: str) -> PluginRecord:

@@ -20,13 +20,13 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from .errors import PluginError
+from ..errors import PluginError
 from .manifest import FILE_NAME, PluginManifest, read_manifest
 
 GROUP = "kernloom.plugins"
 UNKNOWN = "unknown"
 #: The folder of the package ``kernloom`` itself.
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parents[2]
 OWN_MANIFEST = HOME / "plugins" / FILE_NAME
 
 

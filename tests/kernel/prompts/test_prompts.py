@@ -9,7 +9,7 @@ import pytest
 from kernloom import Kernel, ModelRetry, Policy
 from kernloom.kernel.errors import ApprovalRequired, FunctionFailed, UsageError
 from kernloom.kernel.models.scripted import ScriptedModel
-from kernloom.kernel.prompts import prompt, prompts_in
+from kernloom.kernel.prompts.prompts import prompt, prompts_in
 
 SUMMARY = """\
 ---

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from .errors import ConfigError, nearest
+from ..errors import ConfigError, nearest
 
 Kind = Literal["text", "path", "url", "integer", "number", "names", "verdict", "anything"]
 #: A setting's place: ``("models", "openai", "timeout")``.

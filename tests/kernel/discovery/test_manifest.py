@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernloom.kernel.errors import PluginError
-from kernloom.kernel.functions import EFFECTS, function
-from kernloom.kernel.installed import OWN_MANIFEST
-from kernloom.kernel.manifest import (
+from kernloom.kernel.discovery.installed import OWN_MANIFEST
+from kernloom.kernel.discovery.manifest import (
     FunctionManifest,
     Manifest,
     PluginManifest,
@@ -21,6 +19,8 @@ from kernloom.kernel.manifest import (
     manifest_text,
     read_manifest,
 )
+from kernloom.kernel.errors import PluginError
+from kernloom.kernel.functions import EFFECTS, function
 
 
 class Weather:

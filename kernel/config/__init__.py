@@ -1,0 +1,5 @@
+"""Settings and keys, each from ``kernloom.toml``, the user's settings or the environment, with its origin."""
+
+from .config import Config, UserFolders, user_folders
+
+__all__ = ["Config", "UserFolders", "user_folders"]
