@@ -48,8 +48,9 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
         plugin = plugin()
     found = [Function.of(call, plugin=name) for call in _marked(plugin)]
     extra: Any = getattr(plugin, "functions", None)
-    if callable(extra) and options_of(extra) is None:
-        found += [Function.of(call, plugin=name) for call in extra()]
+    if inspect.ismethod(extra) and options_of(extra) is None:
+        more: list[Callable[..., Any] | Function] = extra()
+        found += [Function.of(call, plugin=name) for call in more]
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sized
+from typing import Any, cast
 
 from jinja2.runtime import Context
 
@@ -16,7 +16,7 @@ CONTAINERS: tuple[type[Any], ...] = (list, tuple, dict, set, frozenset, *VIEWS)
 
 def count(value: Any) -> int:
     """Characters of a text, items of a container; 0 for what is neither."""
-    return len(value) if isinstance(value, (str, range, *CONTAINERS)) else 0
+    return len(cast(Sized, value)) if isinstance(value, (str, range, *CONTAINERS)) else 0
 
 
 class TooCostlyError(Exception):

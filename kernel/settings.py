@@ -239,14 +239,14 @@ _WORDS: dict[Kind, str] = {
 
 
 def _typed(kind: Kind, value: Any, key: Key, where: str) -> Any:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number: bool = isinstance(value, (int, float)) and not isinstance(value, bool)
     zero_is_fine = key[-1] == "max_retries"
     good: dict[Kind, bool] = {
         "text": isinstance(value, str) and bool(value.strip()),
         "path": isinstance(value, str) and bool(value.strip()),
         "url": isinstance(value, str) and value.startswith(("http://", "https://")),
         "integer": number and isinstance(value, int) and (value > 0 or (zero_is_fine and value == 0)),
-        "number": number and value > 0,
+        "number": isinstance(value, (int, float)) and number and value > 0,
         "names": isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
         "verdict": value in VERDICTS if isinstance(value, str) else False,
         "anything": True,
@@ -260,4 +260,4 @@ def _typed(kind: Kind, value: Any, key: Key, where: str) -> Any:
             where=where,
             key=dotted(key),
         )
-    return tuple(value) if kind == "names" else value
+    return tuple(value) if isinstance(value, (list, tuple)) and kind == "names" else value

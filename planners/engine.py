@@ -13,9 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from ..kernel import invocation
 from ..kernel.errors import (
@@ -40,52 +38,18 @@ from ..kernel.journal.events import (
     StepSkipped,
     StepStarted,
 )
-from ..kernel.messages import Frozen, ToolCall
+from ..kernel.messages import ToolCall
 from .check import dependencies, ensure
 from .expressions import condition, evaluate
+from .outcomes import PlanLimits, PlanOutcome, StepOutcome
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
     from ..kernel.kernel import Kernel
     from .plan import Plan, Step
 
-Status = Literal["finished", "failed", "skipped"]
-
 #: Seconds: the longest wait between two attempts.
 _LONGEST_WAIT = 60.0
-
-
-class PlanLimits(Frozen):
-    """How far one run of a plan may go; reaching a limit raises ``LimitReached``."""
-
-    #: Calls under way at once.
-    concurrency: int = Field(default=8, ge=1)
-    #: Seconds for the whole run; None: as long as it takes.
-    seconds: float | None = Field(default=None, gt=0)
-    #: Items of one ``foreach``.
-    items: int = Field(default=1_000, ge=0)
-    #: Plans that call plans that call plans.
-    depth: int = Field(default=8, ge=1)
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """What became of a step."""
-
-    status: Status
-    result: Any = None
-    #: What went wrong, also where ``on_error`` made up for it.
-    error: str | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOutcome:
-    """What became of a plan."""
-
-    output: Any
-    #: By id, in the order they were over.
-    steps: dict[str, StepOutcome]
 
 
 async def run_plan(
@@ -197,8 +161,9 @@ class _Run:
 
     async def in_time(self) -> PlanOutcome:
         """All steps, then the output."""
+        scope = asyncio.timeout(self.limits.seconds)
         try:
-            async with asyncio.timeout(self.limits.seconds) as scope:
+            async with scope:
                 await self.steps()
         except TimeoutError as exc:
             if not scope.expired():

@@ -30,8 +30,9 @@ from ..kernel.messages import Frozen
 from ..kernel.safe_yaml import check_json, read_data, write_yaml
 from ..kernel.schema import DeclaredSignature, InputSpec
 from .check import Problem, check, ensure
-from .engine import PlanLimits, PlanOutcome, run_plan
+from .engine import run_plan
 from .expressions import condition, references, steps_in
+from .outcomes import PlanLimits, PlanOutcome
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context

@@ -271,4 +271,7 @@ def _type(value: Any) -> InputType:
         (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
         (dict, "object"),
     )  # fmt: skip
-    return next((name for kind, name in kinds if isinstance(value, kind)), "any")
+    for kind, name in kinds:
+        if isinstance(value, kind):
+            return name
+    return "any"

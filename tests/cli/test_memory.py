@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,7 +89,7 @@ def test_ask_answers_with_the_place_and_what_it_rests_on(run: Run, filled: Path)
     done = run("ask", QUESTION)
     assert done.code == 0
     assert "head of department" in done.out
-    assert "[1]  docs/travel.md:3  keyword #1" in done.out
+    assert re.search(r"\[1\]  docs/travel\.md:3(-\d)?  keyword #1", done.out)
     assert "grounded: 1/1 quotes verified" in done.err
     assert "session " in done.err
 
@@ -96,7 +97,7 @@ def test_ask_answers_with_the_place_and_what_it_rests_on(run: Run, filled: Path)
 def test_ask_as_json_holds_the_citations_and_the_session(run: Run, filled: Path) -> None:
     data = run("ask", "-", "--json", stdin=QUESTION).json
     assert data["found"] is True
-    assert data["citations"][0]["place"] == "docs/travel.md:3"
+    assert data["citations"][0]["place"].startswith("docs/travel.md:3")
     assert data["citations"][0]["verified"] is True
     assert run("runs", "show", data["session"]).code == 0
 

@@ -45,7 +45,7 @@ def test_a_plan_as_json_tells_every_step(run: Run, plan: str) -> None:
     assert data["steps"]["sum"] == {"status": "finished", "result": 3}
 
 
-@pytest.mark.parametrize("words", [(), ("first=many",), ("frist=1",), ("first",)])
+@pytest.mark.parametrize("words", [(), ("first=many",), ("frist=1",), ("first",)])  # codespell:ignore
 def test_wrong_inputs_are_usage(run: Run, plan: str, words: tuple[str, ...]) -> None:
     assert run("plan", "run", plan, *words).code == 2
 
@@ -53,7 +53,7 @@ def test_wrong_inputs_are_usage(run: Run, plan: str, words: tuple[str, ...]) -> 
 def test_check_finds_what_would_fail_and_runs_nothing(run: Run, project: Path, plan: str) -> None:
     assert run("plan", "check", plan).code == 0
     (project / "bad.yaml").write_text(
-        PLAN.replace("text.upper", "text.uper").replace("steps.sum", "steps.som")
+        PLAN.replace("text.upper", "text.uper").replace("steps.sum", "steps.som")  # codespell:ignore
     )
     done = run("plan", "check", "bad.yaml", "--json")
     assert done.code == 1
@@ -65,7 +65,9 @@ def test_check_finds_what_would_fail_and_runs_nothing(run: Run, project: Path, p
 def test_a_file_that_is_no_plan_is_refused(run: Run, project: Path) -> None:
     (project / "no.yaml").write_text("steps: 3\n")
     assert run("plan", "check", "no.yaml").code == 1
-    assert run("plan", "check", "nowhere.yaml").code == 2
+    done = run("plan", "check", "nowhere.yaml")
+    assert done.code == 2
+    assert "'no.yaml'" in run("plan", "run", "on.yaml").err
 
 
 def test_a_step_that_changes_something_needs_a_yes(run: Run, project: Path) -> None:

@@ -208,7 +208,7 @@ def test_other_variables_of_ours_are_left_alone(project: Path, home: Path) -> No
 @pytest.mark.parametrize(("text", "no"), [("1", True), ("true", True), ("0", False), ("", False)])
 def test_plugins_can_be_narrowed_by_the_environment(project: Path, home: Path, text: str, no: bool) -> None:
     config = load(project, home, KERNLOOM_PLUGINS="a, b", KERNLOOM_NO_PLUGINS=text)
-    assert config.only == {"a", "b"}
+    assert config.only == frozenset({"a", "b"})
     assert config.no_plugins is no
 
 

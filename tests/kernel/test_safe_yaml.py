@@ -91,9 +91,9 @@ def test_a_file_is_read_by_its_suffix(tmp_path: Path) -> None:
     assert read_data(tmp_path / "a.yml") == read_data(tmp_path / "a.json") == {"x": [1, "é"]}
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
     for name, code in (
-        ("a.txt", "data.suffix"),
-        ("missing.yaml", "data.unreadable"),
-        ("bad.yaml", "data.unreadable"),
+        ("a.txt", "suffix"),
+        ("missing.yaml", "unreadable"),
+        ("bad.yaml", "unreadable"),
     ):
         with pytest.raises(UsageError) as caught:
             read_data(tmp_path / name)

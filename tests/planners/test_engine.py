@@ -10,7 +10,7 @@ import pytest
 
 from kernloom import Kernel, PlanError, function
 from kernloom.kernel.errors import ApprovalRequired, FunctionInDoubt, LimitReached, ModelRetry
-from kernloom.planners.engine import PlanLimits, PlanOutcome
+from kernloom.planners.outcomes import PlanLimits, PlanOutcome
 from kernloom.planners.plan import Plan
 
 
