@@ -30,7 +30,9 @@ def _run(example: Example) -> None:
     """Run a Python block in the names the page's blocks before it left."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile(str(example.parsed), f"{example.path}:{example.line}", "exec"), example.namespace)
+        # Not inheriting: this module's __future__ imports are not the reader's.
+        code = compile(str(example.parsed), f"{example.path}:{example.line}", "exec", dont_inherit=True)
+        exec(code, example.namespace)
     example.namespace["printed by the last block"] = out.getvalue()
 
 
@@ -83,11 +85,17 @@ def _codes_raised() -> set[str]:
 
 def _codes_given(node: ast.AST) -> Iterator[str]:
     """The value of ``code=…`` in a call or ``code = …`` in a class."""
+<<<<<<< HEAD
     value: ast.expr | None = None
     if (isinstance(node, ast.keyword) and node.arg == "code") or (
         isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["code"]
     ):
         value = node.value
+=======
+    in_call = isinstance(node, ast.keyword) and node.arg == "code"
+    in_class = isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["code"]
+    value = getattr(node, "value", None) if in_call or in_class else None
+>>>>>>> docs
     if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
         yield value.value
 
@@ -95,10 +103,10 @@ def _codes_given(node: ast.AST) -> Iterator[str]:
 def _problems_of_plans() -> set[str]:
     """What checking a plan can find: there the codes are written without ``plan.``."""
     source = (ROOT / "planners" / "check.py").read_text(encoding="utf-8")
-    found: set[str] = set()
+    given: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
-        given: ast.expr | None = None
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "_problem":
+<<<<<<< HEAD
             given = node.args[1]
         elif (
             isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3
@@ -107,6 +115,16 @@ def _problems_of_plans() -> set[str]:
         if isinstance(given, ast.Constant):
             found.add(f"plan.{given.value}")
     return found
+=======
+            given.append(node.args[1])
+        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+            given += node.value.elts[:1] if len(node.value.elts) == 3 else []
+    return {
+        f"plan.{code.value}"
+        for code in given
+        if isinstance(code, ast.Constant) and isinstance(code.value, str)
+    }
+>>>>>>> docs
 
 
 def _kinds() -> dict[str, type[Frozen]]:
