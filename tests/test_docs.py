@@ -85,17 +85,9 @@ def _codes_raised() -> set[str]:
 
 def _codes_given(node: ast.AST) -> Iterator[str]:
     """The value of ``code=…`` in a call or ``code = …`` in a class."""
-<<<<<<< HEAD
-    value: ast.expr | None = None
-    if (isinstance(node, ast.keyword) and node.arg == "code") or (
-        isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["code"]
-    ):
-        value = node.value
-=======
     in_call = isinstance(node, ast.keyword) and node.arg == "code"
     in_class = isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["code"]
     value = getattr(node, "value", None) if in_call or in_class else None
->>>>>>> docs
     if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
         yield value.value
 
@@ -106,16 +98,6 @@ def _problems_of_plans() -> set[str]:
     given: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "_problem":
-<<<<<<< HEAD
-            given = node.args[1]
-        elif (
-            isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3
-        ):
-            given = node.value.elts[0]
-        if isinstance(given, ast.Constant):
-            found.add(f"plan.{given.value}")
-    return found
-=======
             given.append(node.args[1])
         elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
             given += node.value.elts[:1] if len(node.value.elts) == 3 else []
@@ -124,7 +106,6 @@ def _problems_of_plans() -> set[str]:
         for code in given
         if isinstance(code, ast.Constant) and isinstance(code.value, str)
     }
->>>>>>> docs
 
 
 def _kinds() -> dict[str, type[Frozen]]:
