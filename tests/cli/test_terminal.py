@@ -121,8 +121,7 @@ def test_a_change_is_asked_about_and_only_yes_makes_it(
 def test_ctrl_c_at_the_question_stops_with_130(project: Path) -> None:
     with terminal(*WRITE, folder=project) as opened:
         opened.wait_for("[y/N]")
-        opened.type("\x03")
-        assert opened.end() == 130
+        assert opened.end_by("\x03") == 130
         assert "Traceback" not in opened.shown
     assert not (project / "note.txt").exists()
 
