@@ -18,6 +18,8 @@ from ..kernel.functions import Context, function
 
 #: What decides about plugins and policy is not for an assistant to write.
 _PROTECTED = frozenset({"kernloom.toml", "kernloom.lock"})
+#: May hold our settings too, in ``[tool.kernloom]``.
+_SHARED = "pyproject.toml"
 #: A longer line, in bytes, counts as several, so that no file can fill the memory.
 _LONGEST_LINE = 1 << 20
 #: Opened so that a link put there meanwhile is not followed, and a pipe does not block.
@@ -158,12 +160,12 @@ class Files:
         if len(content) > self._settings.max_bytes:
             raise ModelRetry(f"The text has {len(content)} bytes; {self._settings.max_bytes} are allowed.")
         file = self._inside(path, context)
-        if file.name.casefold() in _PROTECTED:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise ModelRetry(f"{path!r} is no file that can be written.")
+        if _decides(file, text):
             raise FunctionDenied(
                 f"{path!r} decides what is trusted, so it is not for an assistant to write."
             )
-        if os.path.exists(file) and not os.path.isfile(file):
-            raise ModelRetry(f"{path!r} is no file that can be written.")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -224,11 +226,25 @@ class Files:
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if self._visible(name))
             for name in sorted(names):
-                if self._visible(name) and fnmatchcase(name, pattern):
-                    looked += 1
-                    if looked > self._settings.max_searched:
-                        return
-                    yield Path(parent, name)
+                file = Path(parent, name)
+                if not self._visible(name) or not fnmatchcase(name, pattern) or file.is_symlink():
+                    continue  # where the system cannot refuse to follow a link, nobody else would
+                looked += 1
+                if looked > self._settings.max_searched:
+                    return
+                yield file
+
+
+def _decides(file: Path, text: str) -> bool:
+    """Whether a file is one that decides about plugins and policy, or would become one by ``text``."""
+    name = file.name.casefold().rstrip(". ")  # Windows leaves both off
+    if name != _SHARED:
+        return name in _PROTECTED
+    try:
+        before = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        before = ""
+    return "kernloom" in before + text
 
 
 def _lines(file: Path, path: str) -> Iterator[bytes]:
