@@ -106,15 +106,15 @@ class Lock:
     def _read(self) -> _Lock:
         try:
             data = tomllib.loads(self.path.read_text(encoding="utf-8"))
-            lock = _Lock.model_validate(data)
+            version = data.get("version", _VERSION)
+            if version != _VERSION:  # asked first: a lock of another version has other entries too
+                raise self._unusable(f"has version {version!r}, this kernloom reads {_VERSION}")
+            return _Lock.model_validate(data)
         except FileNotFoundError:
             return _Lock()
         except (OSError, ValueError, RecursionError) as exc:
             what = f"{exc.error_count()} wrong entries" if isinstance(exc, ValidationError) else str(exc)
             raise self._unusable(f"cannot be read: {what}") from exc
-        if lock.version != _VERSION:
-            raise self._unusable(f"has version {lock.version}, this kernloom writes {_VERSION}")
-        return lock
 
     def _unusable(self, what: str) -> ConfigError:
         return ConfigError(
