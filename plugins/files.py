@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernel.errors import FunctionDenied, ModelRetry
 from ..kernel.functions import Context, function
+from ..kernel.whole_file import replace_file
 
 #: What decides about plugins and policy is not for an assistant to write.
 _PROTECTED = frozenset({"kernloom.toml", "kernloom.lock"})
@@ -282,16 +281,7 @@ def _overwrite(file: Path, content: bytes) -> None:
     if not file.exists():
         _create(file, content)
         return
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name[:40]}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.chmod(temporary, stat.S_IMODE(file.stat().st_mode))
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    replace_file(file, content, mode=stat.S_IMODE(file.stat().st_mode))
 
 
 _WRITERS = {"create": _create, "append": _append, "overwrite": _overwrite}

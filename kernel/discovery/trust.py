@@ -9,12 +9,10 @@ again. Commit the file, so that a team trusts the same bytes.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import importlib.machinery
 import os
 import stat
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -24,6 +22,7 @@ from pydantic import Field, ValidationError
 from ..errors import ConfigError, PluginError
 from ..functions import Effect
 from ..messages import Frozen
+from ..whole_file import replace_file
 from .installed import Installed, Place
 from .manifest import KINDS, Touches
 
@@ -127,7 +126,8 @@ class Lock:
     def _write(self, lock: _Lock) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=self.path.name, dir=self.path.parent)
+            # It is committed and read by others; no secret is in it.
+            replace_file(self.path, _text(lock).encode(), mode=0o644)
         except OSError as exc:
             raise ConfigError(
                 f"{self.path} cannot be written: {exc.strerror or exc}.",
@@ -135,17 +135,6 @@ class Lock:
                 hint="Make its folder writable.",
                 path=str(self.path),
             ) from exc
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(_text(lock))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # it is committed and read by others; no secret is in it
-            os.replace(temporary, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
 
 def _text(lock: _Lock) -> str:
