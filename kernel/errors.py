@@ -29,7 +29,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class KernloomError(Exception):
@@ -197,14 +197,22 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
 
 
+def did_you_mean(near: Sequence[str]) -> str | None:
+    """The hint that names what is near; None when nothing is."""
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """What to write in place of ``name``: what is near it, else what there is; None if there is nothing."""
+    known = sorted(known)
+    listed = f"There is: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}." if known else None
+    return did_you_mean(nearest(name, known)) or listed
+
+
 def not_found(kind: str, name: str, known: Iterable[str], *, code: str | None = None) -> NotFoundError:
     """A :class:`NotFoundError` that names what was looked for and what is near it."""
     known = sorted(known)
     near = nearest(name, known)
-    if near:
-        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?"
-    elif known:
-        hint = f"There is: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
-    else:
-        hint = None
-    return NotFoundError(f"There is no {kind} {name!r}.", code=code, hint=hint, name=name, near=near)
+    return NotFoundError(
+        f"There is no {kind} {name!r}.", code=code, hint=suggestion(name, known), name=name, near=near
+    )
