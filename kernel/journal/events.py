@@ -2,22 +2,18 @@
 
 An :class:`Event` is an envelope (where, when, by whom) around one of the ``…`` data models below.
 Data is JSON only. A data model's fields may be added with a default; anything else is a new version
-with a migration.
+with a migration (:mod:`.migrations`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from ..errors import JournalError
 from ..messages import Frozen, Grounding, Message, ToolCall, ToolResult, Usage
-
-#: The version written today. An event of a later version is refused.
-EVENT_VERSION = 1
 
 
 class RunStarted(Frozen):
@@ -209,7 +205,10 @@ EventData = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
-_DATA: TypeAdapter[EventData] = TypeAdapter(EventData)
+#: The data model of every kind.
+MODELS: dict[str, type[Frozen]] = {
+    model.model_fields["kind"].default: model for model in get_args(get_args(EventData)[0])
+}
 
 #: The events that give a call its one outcome.
 Outcome = FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
@@ -231,7 +230,10 @@ class Event:
     run: str | None = None
     #: ``(session, seq)`` of the event that opened this session, for a child session.
     parent: tuple[str, int] | None = None
-    version: int = EVENT_VERSION
+    #: Of its kind's data as it was written; what is read is always brought up to date.
+    version: int = 1
+    #: When its payload was replaced by a tombstone, in seconds since the epoch (see :mod:`.retention`).
+    forgotten: float | None = None
 
     @property
     def kind(self) -> str:
@@ -242,27 +244,6 @@ class Event:
 def dump_data(data: EventData) -> str:
     """The data as the JSON text a store keeps."""
     return data.model_dump_json(exclude_defaults=False)
-
-
-def load_data(text: str | bytes, *, version: int) -> EventData:
-    """The data back from its JSON text.
-
-    Raises:
-        JournalError: ``journal.version`` for a version this release does not know,
-            ``journal.corrupt`` for text that is no event.
-    """
-    if version != EVENT_VERSION:
-        raise JournalError(
-            f"An event of version {version} cannot be read; this release knows version {EVENT_VERSION}.",
-            code="journal.version",
-            hint="Upgrade kernloom, or open the journal with the release that wrote it.",
-        )
-    try:
-        return _DATA.validate_json(text)
-    except ValueError as exc:
-        raise JournalError(
-            f"An event in the journal cannot be read: {exc}.", code="journal.corrupt"
-        ) from exc
 
 
 def checksum(
