@@ -1,4 +1,4 @@
-"""Settings and keys, from ``kernloom.toml``, the user's settings or the environment, each with its origin."""
+"""Settings and keys: from ``kernloom.toml``, the user or the environment, each with its origin."""
 
 from .config import Config, UserFolders, user_folders
 
