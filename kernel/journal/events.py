@@ -24,6 +24,22 @@ class RunStarted(Frozen):
     #: ``agent`` or ``plan``.
     what: str = "agent"
     input: Any = None
+    #: What the face needs to make the runner again in another process: model, functions, memory.
+    spec: dict[str, Any] | None = None
+
+
+class RunResumed(Frozen):
+    """A run that had stopped (a crash, a question to a person) goes on."""
+
+    kind: Literal["run.resumed"] = "run.resumed"
+
+
+class RunPaused(Frozen):
+    """A run waits for a person; it goes on when the question is answered and it is resumed."""
+
+    kind: Literal["run.paused"] = "run.paused"
+    #: The questions it waits for.
+    questions: tuple[str, ...] = ()
 
 
 class RunFinished(Frozen):
