@@ -52,7 +52,7 @@ def pack(
         raise _not_json(data, exc) from exc
     mark = checksum(head.id, seq, at, actor, run, EVENT_VERSION, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent)
-    return event, StoredEvent(seq, at, actor, run, data.kind, EVENT_VERSION, mark, text)
+    return event, StoredEvent(seq, at, actor, run, data.kind, EVENT_VERSION, mark, text, head.id)
 
 
 def _mended(data: EventData, exc: PydanticSerializationError) -> tuple[str, EventData]:
@@ -77,10 +77,13 @@ def _not_json(data: EventData, why: Exception) -> UsageError:
 
 
 def unpack(head: SessionHead, row: StoredEvent) -> Event:
-    """The event of a stored row, after its checksum was found true."""
-    seq, at, actor, run, kind, version, mark, text = row
+    """The event of a stored row, after its checksum was found true.
+
+    What a fork shares is the event of the session it was written in.
+    """
+    seq, at, actor, run, kind, version, mark, text, session = row
     if not isinstance(text, str) or mark != checksum(
-        head.id, seq, at, actor, run, version, text, parent=head.parent
+        session, seq, at, actor, run, version, text, parent=head.parent
     ):
         raise corrupt(head.id, seq, "its checksum does not match")
     try:
@@ -90,7 +93,7 @@ def unpack(head: SessionHead, row: StoredEvent) -> Event:
         raise
     if data.kind != kind:
         raise corrupt(head.id, seq, f"it is stored as {kind!r}, but is {data.kind!r}")
-    return Event(seq, head.id, at, actor, data, run, head.parent, version)
+    return Event(seq, session, at, actor, data, run, head.parent, version)
 
 
 def corrupt(session: str, seq: int, why: str) -> JournalError:
