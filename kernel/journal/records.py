@@ -65,7 +65,7 @@ def pack(
         raise _not_json(data, exc) from exc
     mark = checksum(head.id, seq, at, actor, run, version, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent, version)
-    return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text)
+    return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text, head.id)
 
 
 def _mended(data: EventData, exc: PydanticSerializationError, schema: EventSchema) -> tuple[str, EventData]:
@@ -92,12 +92,14 @@ def _not_json(data: EventData, why: Exception) -> UsageError:
 def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA) -> Event:
     """The event of a stored row, after its checksum was found true; its data as of this release.
 
+    What a fork shares is the event of the session it was written in.
+
     Raises:
         JournalError: ``journal.corrupt``, ``journal.version``.
     """
-    seq, at, actor, run, kind, version, mark, text = row
+    seq, at, actor, run, kind, version, mark, text, session = row
     if not isinstance(text, str) or mark != checksum(
-        head.id, seq, at, actor, run, version, text, parent=head.parent
+        session, seq, at, actor, run, version, text, parent=head.parent
     ):
         raise corrupt(head.id, seq, "its checksum does not match")
     try:
@@ -108,7 +110,7 @@ def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA)
             raise corrupt(head.id, seq, exc.message) from exc
         exc.details.update(session=head.id, seq=seq)
         raise
-    return Event(seq, head.id, at, actor, data, run, head.parent, version, forgotten)
+    return Event(seq, session, at, actor, data, run, head.parent, version, forgotten)
 
 
 def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at: float) -> StoredEvent:
@@ -119,7 +121,7 @@ def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at
     """
     text = f"{_FORGOTTEN}{at!r},{dump_data(data)[1:]}"
     version = SCHEMA.version(data.kind)
-    mark = checksum(head.id, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
+    mark = checksum(row.session, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
     return row._replace(actor=actor, version=version, checksum=mark, text=text)
 
 
