@@ -60,20 +60,28 @@ async def invoke(function: Function, arguments: Mapping[str, Any], context: Cont
     return await function.run(function.signature.validate(allowed), context)
 
 
-async def serve(call: ToolCall, context: Context, *, resolve: Callable[[str], Function]) -> Served:
+async def serve(
+    call: ToolCall,
+    context: Context,
+    *,
+    resolve: Callable[[str], Function],
+    key: str | None = None,
+) -> Served:
     """Answer a call that the log has open, with exactly one outcome, also when it is cancelled.
 
     Args:
         call: what was asked for.
         context: who asks, and the log that keeps the outcome.
         resolve: the function of a name, among those this caller may use.
+        key: unique in the session to the effect that is wanted; by default the call's id. A second call
+            for the same effect (a plan's retry) passes the first one's.
 
     Raises:
         PersonRequired: somebody must say yes, or what became of the call; it stays open until then.
         LimitReached: a limit stopped the function; the outcome is recorded first.
     """
-    key = f"{context.session}/{call.id}" if context.log is not None else None
-    return await _Service(call, context.with_(call_id=call.id, idempotency_key=key), resolve).serve()
+    whole = f"{context.session}/{key or call.id}" if context.log is not None else None
+    return await _Service(call, context.with_(call_id=call.id, idempotency_key=whole), resolve).serve()
 
 
 @dataclass(slots=True)
@@ -196,8 +204,9 @@ class _Service:
     async def _value(self, value: Any, *, durable: bool) -> ToolResult:
         result = ToolResult(call_id=self.call.id, name=self.call.name, content=as_text(value))
         if self.context.log is not None:
-            kept = None if isinstance(value, str) else as_json(value)
-            await self._record(FunctionFinished(result=result, value=kept), durable=durable)
+            plain = isinstance(value, str)
+            finished = FunctionFinished(result=result, value=None if plain else as_json(value), plain=plain)
+            await self._record(finished, durable=durable)
         return result
 
     async def _error(self, words: str, code: str, *, in_doubt: bool = False) -> ToolResult:

@@ -135,6 +135,13 @@ class FunctionFinished(Frozen):
     result: ToolResult
     #: The value itself as JSON, when it is not text.
     value: Any = None
+    #: The value is the text of the result.
+    plain: bool = False
+
+    @property
+    def returned(self) -> Any:
+        """What the function returned, as JSON."""
+        return self.result.content if self.plain else self.value
 
 
 class FunctionFailedEvent(Frozen):
