@@ -82,21 +82,20 @@ async def audit(
 
 
 def _lines(head: SessionHead, events: Iterable[Event], *, shared: bool) -> Iterator[AuditLine]:
-    """The questions of one session; not those that were over before it was forked, if it ``shared`` them."""
+    """The questions of one session; not those that were over before its fork, if they are ``shared``."""
     start = head.base[1] if head.base and shared else 0
     asked: list[Event] = []
     answered: dict[int, Event] = {}
-    open_questions: dict[str, int] = {}
+    current: dict[str, int] = {}
     outcomes: dict[str, list[Event]] = {}
     for event in events:
         data = event.data
         if isinstance(data, QuestionAsked):
-            open_questions[data.question_id] = event.seq
+            current[data.question_id] = event.seq
             asked.append(event)
         elif isinstance(data, QuestionAnswered):
-            question = open_questions.get(data.question_id)
-            if question is not None:
-                answered[question] = event
+            if data.question_id in current:
+                answered[current[data.question_id]] = event
         elif isinstance(data, (FunctionFinished, FunctionFailedEvent, FunctionInDoubtEvent)):
             outcomes.setdefault(data.result.call_id, []).append(event)
     for question in asked:

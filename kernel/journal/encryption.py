@@ -36,7 +36,8 @@ _PAGE = 500
 
 def new_key() -> str:
     """A fresh key: 32 random bytes in URL-safe base 64."""
-    return _fernet().Fernet.generate_key().decode()
+    key: bytes = _fernet().Fernet.generate_key()
+    return key.decode()
 
 
 def load_keys(env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -94,9 +95,7 @@ class EncryptedJournalStore:
     ) -> None:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
         sealed = [self._sealed(event) for event in events]
-        await self._store.append(
-            session, sealed, expected_seq=expected_seq, parent=parent, durable=durable
-        )
+        await self._store.append(session, sealed, expected_seq=expected_seq, parent=parent, durable=durable)
 
     async def read(
         self,
@@ -121,9 +120,7 @@ class EncryptedJournalStore:
         limit: int | None = None,
     ) -> list[SessionHead]:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        return await self._store.sessions(
-            prefix=prefix, parent=parent, base=base, roots=roots, limit=limit
-        )
+        return await self._store.sessions(prefix=prefix, parent=parent, base=base, roots=roots, limit=limit)
 
     async def fork(self, session: str, *, at: int, of: str) -> None:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""

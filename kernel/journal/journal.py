@@ -323,11 +323,9 @@ class SessionLog:
             await self._store.append(
                 self.id, rows, expected_seq=len(self.events), parent=self.parent, durable=durable
             )
-        except JournalError:
-            raise
-        except BaseException:
+        except BaseException as exc:
             # Cancelled, or worse, in mid-air: whether it was written is seen by looking, next time.
-            self._unsure = True
+            self._unsure = not isinstance(exc, JournalError) or exc.code == "journal.io"
             raise
 
     async def _catch_up(self) -> list[Event]:

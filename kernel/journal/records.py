@@ -33,6 +33,7 @@ _FREE: dict[type, str] = {
     StepStarted: "arguments",
     StepFinished: "result",
 }
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 #: How the text of a tombstone begins; every other text begins with its kind.
 _FORGOTTEN = '{"forgotten":'
@@ -65,7 +66,7 @@ def pack(
         raise _not_json(data, exc) from exc
     mark = checksum(head.id, seq, at, actor, run, version, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent, version)
-    return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text)
+    return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text, head.id)
 
 
 def _mended(data: EventData, exc: PydanticSerializationError, schema: EventSchema) -> tuple[str, EventData]:
@@ -92,12 +93,14 @@ def _not_json(data: EventData, why: Exception) -> UsageError:
 def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA) -> Event:
     """The event of a stored row, after its checksum was found true; its data as of this release.
 
+    What a fork shares is the event of the session it was written in.
+
     Raises:
         JournalError: ``journal.corrupt``, ``journal.version``.
     """
-    seq, at, actor, run, kind, version, mark, text = row
+    seq, at, actor, run, kind, version, mark, text, session = row
     if not isinstance(text, str) or mark != checksum(
-        head.id, seq, at, actor, run, version, text, parent=head.parent
+        session, seq, at, actor, run, version, text, parent=head.parent
     ):
         raise corrupt(head.id, seq, "its checksum does not match")
     try:
@@ -108,7 +111,7 @@ def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA)
             raise corrupt(head.id, seq, exc.message) from exc
         exc.details.update(session=head.id, seq=seq)
         raise
-    return Event(seq, head.id, at, actor, data, run, head.parent, version, forgotten)
+    return Event(seq, session, at, actor, data, run, head.parent, version, forgotten)
 
 
 def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at: float) -> StoredEvent:
@@ -119,7 +122,7 @@ def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at
     """
     text = f"{_FORGOTTEN}{at!r},{dump_data(data)[1:]}"
     version = SCHEMA.version(data.kind)
-    mark = checksum(head.id, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
+    mark = checksum(row.session, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
     return row._replace(actor=actor, version=version, checksum=mark, text=text)
 
 
@@ -127,11 +130,10 @@ def _unmarked(text: str) -> tuple[float | None, str]:
     """When the payload was forgotten, if it was, and the text without the mark."""
     if not text.startswith(_FORGOTTEN):
         return None, text
-    at, comma, rest = text[len(_FORGOTTEN) :].partition(",")
-    try:
-        return float(at), "{" + rest if comma else text
-    except ValueError as exc:
-        raise JournalError("its tombstone does not say when", code="journal.corrupt") from exc
+    at, _, rest = text[len(_FORGOTTEN) :].partition(",")
+    if not _NUMBER.fullmatch(at):
+        raise JournalError("its tombstone does not say when", code="journal.corrupt")
+    return float(at), "{" + rest
 
 
 def corrupt(session: str, seq: int, why: str) -> JournalError:

@@ -18,10 +18,10 @@ from .events import EventData, QuestionAnswered
 FORGOTTEN = "[forgotten]"
 
 #: Texts that hold a history together, or name what is public anyway. Any other is forgotten.
-_STRUCTURE = frozenset(
-    "id call_id question_id name what model code step call run session key digest finish_reason"
-    " functions effects parent".split()
-)
+_STRUCTURE = frozenset({
+    "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model", "name",
+    "parent", "question_id", "run", "session", "step", "what",
+})  # fmt: skip
 #: Answers that decided something: they are the record of a decision, not of a person.
 _DECISIONS = frozenset({"allow", "deny"})
 #: Texts that have a form to keep. (The one name that goes is a message's.)
@@ -83,9 +83,7 @@ def _model(value: Frozen) -> Frozen:
     if isinstance(value, Grounding):
         return Grounding(query=FORGOTTEN, found=value.found, reason=FORGOTTEN)
     return value.model_copy(
-        update={
-            name: _left(name, item) for name, item in _fields(value) if not _stays(value, name)
-        }
+        update={name: _left(name, item) for name, item in _fields(value) if not _stays(value, name)}
     )
 
 

@@ -373,7 +373,7 @@ async def test_one_damaged_session_does_not_hide_the_others() -> None:
     journal = Journal(store, clock=ticking(), new_id=named("good", "copied"))
     await (await journal.create()).append(said("hello"), actor="ann")
     [row] = await store.read("good")
-    await store.append("bad", [row], expected_seq=0)
+    await store.append("bad", [row._replace(session="bad")], expected_seq=0)
     assert {info.id: (info.title, info.status) for info in await journal.sessions()} == {
         "good": ("hello", "none"),
         "bad": ("", "damaged"),
