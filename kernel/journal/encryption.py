@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, JournalError, MissingExtraError
-from .records import corrupt
+from .records import SEALED, corrupt
 from .stores import JournalStore, Lease, SessionHead, Snapshot, StoredEvent
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ VARIABLE = "KERNLOOM_JOURNAL_KEY"
 #: Where a keyring is asked for the same: service and name.
 KEYRING = ("kernloom", "journal")
 
-#: How a sealed text begins and ends; it is JSON, as every text in a journal.
-_OPENING, _CLOSING = '{"sealed":"', '"}'
+#: How a sealed text ends; it is JSON, as every text in a journal.
+_CLOSING = '"}'
 #: What stands in the place of a sealed actor.
 _NOBODY = ""
 _PAGE = 500
@@ -212,18 +212,18 @@ class EncryptedJournalStore:
         return row._replace(actor=actor, checksum=checksum, text=opened)
 
     def _closed(self, text: str) -> str:
-        return _OPENING + self._seal.encrypt(text.encode()).decode() + _CLOSING
+        return SEALED + self._seal.encrypt(text.encode()).decode() + _CLOSING
 
     def _text(self, sealed: str) -> str | None:
         """What was sealed; None if no key opens it."""
         try:
-            return self._seal.decrypt(sealed[len(_OPENING) : -len(_CLOSING)].encode()).decode()
+            return self._seal.decrypt(sealed[len(SEALED) : -len(_CLOSING)].encode()).decode()
         except _fernet().InvalidToken:
             return None
 
 
 def _is_sealed(text: str) -> bool:
-    return text.startswith(_OPENING) and text.endswith(_CLOSING)
+    return text.startswith(SEALED) and text.endswith(_CLOSING)
 
 
 def _mark(seq: int, sealed: str) -> str:

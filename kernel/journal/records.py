@@ -37,6 +37,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 #: How the text of a tombstone begins; every other text begins with its kind.
 _FORGOTTEN = '{"forgotten":'
+#: How a text begins that :mod:`.encryption` sealed.
+SEALED = '{"sealed":"'
 
 
 def pack(
@@ -102,7 +104,7 @@ def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA)
     if not isinstance(text, str) or mark != checksum(
         session, seq, at, actor, run, version, text, parent=head.parent
     ):
-        raise corrupt(head.id, seq, "its checksum does not match")
+        raise _unproven(head.id, seq, text)
     try:
         forgotten, text = _unmarked(text)
         data: Any = schema.load(kind, version, text)
@@ -134,6 +136,19 @@ def _unmarked(text: str) -> tuple[float | None, str]:
     if not _NUMBER.fullmatch(at):
         raise JournalError("its tombstone does not say when", code="journal.corrupt")
     return float(at), "{" + rest
+
+
+def _unproven(session: str, seq: int, text: object) -> JournalError:
+    """The error of an event that is not what its checksum says."""
+    if isinstance(text, str) and text.startswith(SEALED):
+        return JournalError(
+            f"Event {seq} of session {session!r} is sealed.",
+            code="journal.key",
+            hint="Open the journal with its key: EncryptedJournalStore(store, keys).",
+            session=session,
+            seq=seq,
+        )
+    return corrupt(session, seq, "its checksum does not match")
 
 
 def corrupt(session: str, seq: int, why: str) -> JournalError:

@@ -19,8 +19,8 @@ FORGOTTEN = "[forgotten]"
 
 #: Texts that hold a history together, or name what is public anyway. Any other is forgotten.
 _STRUCTURE = frozenset({
-    "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model", "name",
-    "parent", "question_id", "run", "session", "step", "what",
+    "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model",
+    "name", "parent", "question_id", "run", "session", "step", "what",
 })  # fmt: skip
 #: Answers that decided something: they are the record of a decision, not of a person.
 _DECISIONS = frozenset({"allow", "deny"})
