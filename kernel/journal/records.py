@@ -50,6 +50,7 @@ def pack(
         text, data = _mended(data, exc)
     except JournalError as exc:
         raise _not_json(data, exc) from exc
+    at = float(at)  # a clock of whole seconds would be read back as another text, and fail its checksum
     mark = checksum(head.id, seq, at, actor, run, EVENT_VERSION, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent)
     return event, StoredEvent(seq, at, actor, run, data.kind, EVENT_VERSION, mark, text, head.id)
