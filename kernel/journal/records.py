@@ -66,6 +66,7 @@ def pack(
         text, data = _mended(data, exc, schema)
     except JournalError as exc:
         raise _not_json(data, exc) from exc
+    at = float(at)  # a clock of whole seconds would be read back as another text, and fail its checksum
     mark = checksum(head.id, seq, at, actor, run, version, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent, version)
     return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text, head.id)
@@ -122,7 +123,7 @@ def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at
     ``data`` is what is left of it, of the same kind. That it is a tombstone stands in its text, so that no
     store has to know, and its checksum holds it.
     """
-    text = f"{_FORGOTTEN}{at!r},{dump_data(data)[1:]}"
+    text = f"{_FORGOTTEN}{float(at)!r},{dump_data(data)[1:]}"
     version = SCHEMA.version(data.kind)
     mark = checksum(row.session, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
     return row._replace(actor=actor, version=version, checksum=mark, text=text)
