@@ -151,7 +151,9 @@ async def test_under_a_new_id_it_is_a_session_of_its_own() -> None:
     assert await import_session(other, lines, new_id=True) == "new"
     log = await other.open("new")
     assert log.parent is None
-    assert [event.data for event in log.events] == [event.data for event in (await other.open("abc")).events]
+    assert [event.data for event in log.events] == [
+        event.data for event in (await other.open("abc")).events
+    ]
     assert {event.session for event in log.events} == {"new"}
 
 
@@ -233,7 +235,7 @@ async def test_a_later_format_is_refused_with_words() -> None:
         (0, '"events":3', '"events":3,"more":1'),
         (1, '"seq":1', '"seq":2'),
         (1, '"actor":"librarian"', '"actor":"eve"'),
-        (1, '"version":1', '"version":true'),
+        (1, '"version":1', '"version":9'),
         (2, "Hello", "Hullo"),
         (2, '"data":', '"date":'),
         (2, "}\n", "\n"),
@@ -293,7 +295,9 @@ async def test_any_lines_are_a_session_or_a_typed_error(data: st.DataObject) -> 
         place = data.draw(st.integers(0, len(lines) - 1))
         line = lines[place]
         at = data.draw(st.integers(0, max(0, len(line) - 1)))
-        new = data.draw(st.text(max_size=3) | st.sampled_from(['"', "}", "[", "\\", "1e999", "null", "NaN"]))
+        new = data.draw(
+            st.text(max_size=3) | st.sampled_from(['"', "}", "[", "\\", "1e999", "null", "NaN"])
+        )
         lines[place] = line[:at] + new + line[at + data.draw(st.integers(0, 3)) :]
     other = Journal(InMemoryJournalStore())
     try:
