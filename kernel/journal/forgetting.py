@@ -194,8 +194,7 @@ async def _search(
 def _decide(head: SessionHead, row: StoredEvent, event: Event, wanted: _Wanted, plan: _Plan) -> None:
     actor = FORGOTTEN if wanted.names(event.actor) else event.actor
     data = tombstone(event.data) if wanted.holds(event) else event.data
-    done = event.forgotten is not None and data == event.data
-    if not done and (data != event.data or actor != event.actor):
+    if data != event.data or actor != event.actor:
         plan.changes.append(_Change(head, row, data, actor))
     if any(map(wanted.names, [*named(data), event.run or ""])):
         plan.left.append(Forgotten(row.session, row.seq, row.kind))

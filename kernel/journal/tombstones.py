@@ -82,9 +82,17 @@ def _texts(value: Any, name: str, depth: int) -> Iterator[str]:
 def _model(value: Frozen) -> Frozen:
     if isinstance(value, Grounding):
         return Grounding(query=FORGOTTEN, found=value.found, reason=FORGOTTEN)
-    return value.model_copy(
-        update={name: _left(name, item) for name, item in _fields(value) if not _stays(value, name)}
-    )
+    left: dict[str, Any] = {}
+    for name, item in _fields(value):
+        if _is_free(value, name):
+            left[name] = FORGOTTEN if isinstance(item, str) else None
+        elif not _stays(value, name):
+            left[name] = _left(name, item)
+    return value.model_copy(update=left)
+
+
+def _is_free(value: Frozen, name: str) -> bool:
+    return type(value).model_fields[name].annotation is Any
 
 
 def _fields(value: Frozen) -> Iterator[tuple[str, Any]]:
@@ -93,10 +101,10 @@ def _fields(value: Frozen) -> Iterator[tuple[str, Any]]:
 
 def _stays(value: Frozen, name: str) -> bool:
     """Whether a field holds the history together rather than what somebody said."""
-    annotation, item = type(value).model_fields[name].annotation, getattr(value, name)
-    if annotation is Any:
+    item = getattr(value, name)
+    if _is_free(value, name):
         return False
-    if isinstance(item, (int, float)) or get_origin(annotation) is Literal:
+    if isinstance(item, (int, float)) or get_origin(type(value).model_fields[name].annotation) is Literal:
         return True
     if isinstance(value, Message) and name == "name":
         return value.role == "assistant"
