@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .kernel.agents.assistant import AssistantAgent
     from .kernel.agents.limits import Limits
     from .kernel.agents.reply import Reply
-    from .kernel.config import Config
+    from .kernel.config.config import Config
     from .kernel.conversations.conversation import Conversation
     from .kernel.errors import (
         ApprovalRequired,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .kernel.models.base import ChatModel
     from .kernel.models.scripted import ScriptedModel
     from .kernel.policy import ApprovalRequest, Policy
-    from .kernel.prompts import prompt
+    from .kernel.prompts.prompts import prompt
     from .kernel.protocols import Grounder, Planner
     from .memory.memory import Memory
     from .memory.records import Document, Embedder, Hit

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrongly used, 3 a person must approve first, 130
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -64,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     screen = Screen()
+    _never_fail_to_print()
     try:
         code = root.main(args=words, prog_name="kernloom", standalone_mode=False, obj=screen)
         sys.stdout.flush()
@@ -76,6 +78,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         return _reader_left()
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message(), err=True)
+        return USAGE
     except click.ClickException as exc:
         screen.json = screen.json or "--json" in words  # it may stand behind the word that was wrong
         return _misused(exc, screen)
@@ -96,10 +101,9 @@ def exit_code(error: KernloomError) -> int:
 
 def _explain(error: KernloomError, screen: Screen) -> int:
     if isinstance(error, ApprovalRequired) and "arguments" in error.details:
+        who, what = error.details["actor"], error.details["function"]
         arguments = json.dumps(error.details["arguments"], ensure_ascii=False)
-        screen.note(
-            f"Would have asked: may {error.details['actor']} call {error.details['function']} {arguments}?"
-        )
+        screen.note(f"Would have asked: {who} wants to call {what} with {arguments}")
     screen.error(error.code, error.message, error.hint, error.details)
     if screen.verbose:
         traceback.print_exception(error)
@@ -121,6 +125,13 @@ def _unexpected(error: Exception, screen: Screen) -> int:
     if screen.verbose:
         traceback.print_exception(error)
     return FAILED
+
+
+def _never_fail_to_print() -> None:
+    """On a console that is not UTF-8 a character it lacks becomes ``?`` instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
 
 
 def _reader_left() -> int:

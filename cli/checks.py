@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from .. import __version__
-from ..kernel import keys
 from ..kernel.agents.assistant import AssistantAgent
-from ..kernel.discovery import PluginRegistry
+from ..kernel.config import keys
+from ..kernel.discovery.registry import PluginRegistry
 from ..kernel.errors import PluginError
 from ..kernel.journal import Journal, SqliteJournalStore
 from ..kernel.journal.events import MessageAdded

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from ..kernel.config import FILE, Config
+from ..kernel.config.config import FILE, Config
 from ..kernel.errors import NotFoundError
 from . import answers
 from .ask import answer

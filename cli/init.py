@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from ..kernel.config import FILE
+from ..kernel.config.config import FILE
+from ..kernel.config.settings import ANY, SETTINGS, Key, Spec
 from ..kernel.errors import UsageError
-from ..kernel.settings import ANY, SETTINGS, Key, Spec
 from .commands import Command
 from .screen import Screen
 

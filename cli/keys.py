@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from ..kernel import keys as store
-from ..kernel.config import user_folders
+from ..kernel.config import keys as store
+from ..kernel.config.config import user_folders
 from ..kernel.errors import not_found
 from .commands import Group
 from .screen import Screen, table

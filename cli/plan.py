@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..kernel.errors import ApprovalRequired, ModelRetry, PlanError, UsageError
+from ..kernel.errors import ApprovalRequired, ModelRetry, NotFoundError, PlanError, UsageError, nearest
 from ..kernel.functions import as_json
 from ..kernel.safe_yaml import write_yaml
 from ..planners.engine import run_plan
@@ -20,6 +20,8 @@ from .commands import Group, text_or_stdin
 from .functions import parsed, wrong_arguments
 from .screen import Screen, table
 from .workspace import offer, open_kernel
+
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @click.group(cls=Group)
@@ -87,7 +89,7 @@ def check(screen: Screen, file: Path) -> None:
 
 
 async def _check(screen: Screen, file: Path) -> None:
-    loaded = Plan.load(file)
+    loaded = _loaded(file)
     async with open_kernel(screen) as kernel:
         problems = loaded.check(kernel)
     if problems:
@@ -120,7 +122,7 @@ def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, 
 
 
 async def _run(screen: Screen, file: Path, words: Sequence[str], given: str | None, yes: bool) -> None:
-    function = Plan.load(file).as_function(file.stem)
+    function = _loaded(file).as_function(file.stem)
     inputs = parsed(function, words, given)
     try:
         function.signature.validate(inputs)
@@ -150,7 +152,7 @@ class Ran:
 
 async def execute(screen: Screen, file: Path, inputs: Mapping[str, object], *, yes: bool) -> Ran:
     """Run a saved plan in a session of its own."""
-    loaded = Plan.load(file)
+    loaded = _loaded(file)
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         log = await kernel.journal.create()
         context = kernel.context(log=log, actor=file.stem, origin="plan")
@@ -164,6 +166,20 @@ async def execute(screen: Screen, file: Path, inputs: Mapping[str, object], *, y
     rows = [[name, calls[name], step.status, f"{step.seconds:.2f} s"] for name, step in done.items()]
     data = {"output": output, "steps": steps, "session": log.id}
     return Ran(log.id, data, text, table(rows, indent="  "))
+
+
+def _loaded(file: Path) -> Plan:
+    if not file.exists():
+        siblings = file.parent.glob("*") if file.parent.is_dir() else ()
+        near = nearest(file.name, [sibling.name for sibling in siblings if sibling.suffix in _SUFFIXES])
+        raise NotFoundError(
+            f"There is no plan {str(file)!r}.",
+            code="plan.not_found",
+            hint=f"Did you mean {' or '.join(repr(str(file.parent / name)) for name in near)}?"
+            if near
+            else None,
+        )
+    return Plan.load(file)
 
 
 def _steps(count: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from ..kernel.discovery import PluginRecord, PluginRegistry
+from ..kernel.discovery.registry import PluginRecord, PluginRegistry
 from ..kernel.errors import PluginError
 from .commands import Group
 from .screen import Screen, table

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..kernel.errors import not_found
 from ..kernel.journal import Event, Journal, SessionInfo
 from ..kernel.journal import events as kinds
 from ..kernel.messages import Grounding
@@ -55,6 +56,8 @@ def show(screen: Screen, session: str, events: bool) -> None:
 
 
 async def _show(screen: Screen, session: str, every: bool) -> None:
+    if not screen.config.journal_path.exists():
+        raise not_found("session", session, (), code="journal.unknown_session")
     async with open_journal(screen) as journal:
         log = await journal.open(session)
         children = await _children(journal, log.id)

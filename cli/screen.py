@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..kernel.config import Config
+from ..kernel.config.config import Config
 
 _STYLES: dict[str, dict[str, Any]] = {
     "good": {"fg": "green"},
@@ -121,6 +121,10 @@ class Screen:
         return click.style(text, **_STYLES[style])
 
 
+#: Characters a wrapped column needs to be readable.
+_ROOM = 30
+
+
 def _dumped(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, indent=2, default=str)
 
@@ -150,11 +154,14 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int | None 
 
 
 def _wrapped(head: str, last: str, width: int | None) -> str:
+    """The row, its last cell broken to the width; below the row where there is no room beside it."""
     start = _length(head)
-    room = (width or 0) - start
-    if width is None or _length(last) <= room or room < 20:
+    if width is None or start + _length(last) <= width:
         return (head + last).rstrip()
-    first, *rest = textwrap.wrap(last, room)
+    if width - start < _ROOM:
+        below = textwrap.wrap(last, max(width - 6, _ROOM))
+        return "\n      ".join([head.rstrip(), *below])
+    first, *rest = textwrap.wrap(last, width - start)
     return "\n".join([head + first, *(" " * start + line for line in rest)])
 
 

@@ -93,7 +93,8 @@ def asked_about(request: ApprovalRequest) -> str:
     """What would be done, in full: a yes must not be given to something cut short."""
     arguments = json.dumps(request.arguments, ensure_ascii=False, indent=2)
     effects = ", ".join(request.effects) or "asks for approval"
-    return f"{request.actor} wants to call {request.function} ({effects}) with\n{arguments}"
+    who = "You want" if request.actor == "person" else f"{request.actor} wants"
+    return f"{who} to call {request.function} ({effects}) with\n{arguments}"
 
 
 @contextmanager

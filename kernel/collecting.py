@@ -41,15 +41,16 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
             hint="Use letters, digits and underscores; pass add_plugin(…, name='…').",
         )
     if isinstance(plugin, (str, Path)):
-        from .prompts import prompts_in  # jinja2 loads only where there are templates
+        from .prompts.prompts import prompts_in  # jinja2 loads only where there are templates
 
         return [function.renamed(f"{name}.{function.name}") for function in prompts_in(Path(plugin))]
     if inspect.isclass(plugin):
         plugin = plugin()
     found = [Function.of(call, plugin=name) for call in _marked(plugin)]
     extra: Any = getattr(plugin, "functions", None)
-    if callable(extra) and options_of(extra) is None:
-        found += [Function.of(call, plugin=name) for call in extra()]
+    if inspect.ismethod(extra) and options_of(extra) is None:
+        more: list[Callable[..., Any] | Function] = extra()
+        found += [Function.of(call, plugin=name) for call in more]
     return found
 
 

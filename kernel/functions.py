@@ -191,7 +191,7 @@ class Function:
         if isinstance(call, Function):
             return call.renamed(f"{plugin}.{call.name}") if plugin else call
         options = options_of(call) or FunctionOptions()
-        name: str = options.name or getattr(call, "__name__", "")
+        name = str(options.name or getattr(call, "__name__", ""))
         if not name.isidentifier():
             raise UsageError(
                 f"{call!r} has no usable name.",

@@ -18,8 +18,8 @@ from .sync import run_sync
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .config import Config
-    from .discovery import PluginRegistry
+    from .config.config import Config
+    from .discovery.registry import PluginRegistry
     from .journal.journal import Journal
     from .models.base import ChatModel
 
@@ -70,7 +70,7 @@ class Kernel:
     def config(self) -> Config:
         """The settings this kernel works with."""
         if self._config is None:
-            from .config import Config  # read only when somebody asks
+            from .config.config import Config  # read only when somebody asks
 
             self._config = Config.load()
         return self._config
@@ -95,7 +95,7 @@ class Kernel:
     def plugins(self) -> PluginRegistry:
         """The installed plugins, found by their metadata; none of their code has run."""
         if self._registry is None:
-            from .discovery import PluginRegistry
+            from .discovery.registry import PluginRegistry
 
             self._registry = PluginRegistry(config=self.config, allow=self._allow)
         return self._registry
@@ -225,7 +225,7 @@ class Kernel:
         return instance
 
     async def invoke(
-        self, function: str | Function | RunnablePlan, /, context: Context | None = None, **arguments: Any
+        self, function: str | Function | RunnablePlan, context: Context | None = None, /, **arguments: Any
     ) -> Any:
         """Call a function by name, or a plan, and give back what it returns.
 
@@ -237,10 +237,16 @@ class Kernel:
             ApprovalRequired: the policy asks and there is nobody to ask.
         """
         context = context or self.context()
-        if isinstance(function, RunnablePlan):
-            return await function.run(self, arguments, context)
-        found = self.function(function) if isinstance(function, str) else function
-        return await invocation.invoke(found, arguments, context)
+        if isinstance(function, str):
+            function = self.function(function)
+        if isinstance(function, Function):  # first, because asking for a protocol costs as much as the call
+            return await invocation.invoke(function, arguments, context)
+        if not isinstance(function, RunnablePlan):
+            raise UsageError(
+                f"{function!r} cannot be invoked.",
+                hint="Pass a function's name, a Function or a plan; add_function makes one of a callable.",
+            )
+        return await function.run(self, arguments, context)
 
     def context(self, **fields: Any) -> Context:
         """A context for calls made by this program."""

@@ -15,8 +15,6 @@ from pydantic import Field
 from .functions import Effect, Function, Origin, Verdict
 from .messages import Frozen
 
-_ORDER: dict[Verdict, int] = {"allow": 0, "ask": 1, "deny": 2}
-
 
 def _defaults() -> dict[Effect, Verdict]:
     return {"read": "allow", "write": "ask", "network": "ask", "exec": "ask", "spend": "ask"}
@@ -37,10 +35,8 @@ class Policy(Frozen):
             verdict = function.options.approval
         if verdict is None:
             defaults = _defaults()
-            asked: list[Verdict] = [
-                self.effects.get(effect, defaults[effect]) for effect in function.effects
-            ]
-            verdict = max(asked, key=_ORDER.__getitem__) if asked else "allow"
+            found = {self.effects.get(effect, defaults[effect]) for effect in function.effects}
+            verdict = "deny" if "deny" in found else "ask" if "ask" in found else "allow"
         return "allow" if verdict == "ask" and origin == "code" else verdict
 
     def _rule(self, name: str) -> Verdict | None:

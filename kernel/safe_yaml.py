@@ -184,7 +184,12 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and not any(line != line.rstrip() for line in text.split("\n")) else None
+    style = None
+    lines = text.split("\n")
+    if not all(line.isprintable() for line in lines):
+        style = '"'  # the other styles fold some of the rarer line ends into spaces
+    elif len(lines) > 1 and all(line == line.rstrip() for line in lines):
+        style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

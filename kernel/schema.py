@@ -262,7 +262,9 @@ def _arguments(fields: dict[str, Any]) -> TypeAdapter[Any]:
     # A TypedDict rather than a model: parameters may be called `json` or `copy`, and a
     # default stays the callable's own object.
     arguments = TypedDict("Arguments", fields)  # type: ignore[misc]
-    arguments.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    # A number where text is wanted is what plans pass on and small models send.
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+    arguments.__pydantic_config__ = config  # type: ignore[attr-defined]
     return TypeAdapter(arguments)
 
 

@@ -187,7 +187,7 @@ def _check_value(
 def _check_cycles(steps: Iterable[Step]) -> Iterator[Problem]:
     needs = dependencies(steps)
     cycle = find_cycle(needs)
-    if cycle:
+    if len(cycle) > 0:
         around = " → ".join((*cycle, cycle[0]))
         said = f"These steps wait for each other: {around}." if len(cycle) > 1 else "It waits for itself."
         yield _problem(cycle[0], "cycle", said)
@@ -204,7 +204,7 @@ def dependencies(steps: Iterable[Step]) -> dict[str, set[str]]:
     return needs
 
 
-def find_cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def find_cycle(needs: Mapping[str, Iterable[str]]) -> list[str]:
     """One cycle, each waiting for the next; empty if there is none."""
     over: set[str] = set()
     for start in needs:
@@ -218,8 +218,8 @@ def find_cycle(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
                 over.add(path.pop())
                 waiting.pop()
             elif needed in path:
-                return tuple(path[path.index(needed) :])
+                return path[path.index(needed) :]
             elif needed in needs and needed not in over:
                 path.append(needed)
                 waiting.append(iter(sorted(needs[needed])))
-    return ()
+    return []

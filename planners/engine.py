@@ -13,9 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from ..kernel import invocation
 from ..kernel.errors import (
@@ -40,52 +38,18 @@ from ..kernel.journal.events import (
     StepSkipped,
     StepStarted,
 )
-from ..kernel.messages import Frozen, ToolCall
+from ..kernel.messages import ToolCall
 from .check import dependencies, ensure
 from .expressions import condition, evaluate
+from .outcomes import PlanLimits, PlanOutcome, StepOutcome
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
     from ..kernel.kernel import Kernel
     from .plan import Plan, Step
 
-Status = Literal["finished", "failed", "skipped"]
-
 #: Seconds: the longest wait between two attempts.
 _LONGEST_WAIT = 60.0
-
-
-class PlanLimits(Frozen):
-    """How far one run of a plan may go; reaching a limit raises ``LimitReached``."""
-
-    #: Calls under way at once.
-    concurrency: int = Field(default=8, ge=1)
-    #: Seconds for the whole run; None: as long as it takes.
-    seconds: float | None = Field(default=None, gt=0)
-    #: Items of one ``foreach``.
-    items: int = Field(default=1_000, ge=0)
-    #: Plans that call plans that call plans.
-    depth: int = Field(default=8, ge=1)
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """What became of a step."""
-
-    status: Status
-    result: Any = None
-    #: What went wrong, also where ``on_error`` made up for it.
-    error: str | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOutcome:
-    """What became of a plan."""
-
-    output: Any
-    #: By id, in the order they were over.
-    steps: dict[str, StepOutcome]
 
 
 async def run_plan(
@@ -132,6 +96,10 @@ async def _own_context(kernel: Kernel, context: Context, name: str) -> Context:
     if log is not None and run is None:
         run = kernel.journal.new_id()
     return context.with_(log=log, run=run, actor=name, origin="plan", call_id=None, depth=context.depth + 1)
+
+
+class _NotMadeError(Exception):
+    """The run failed before a call got its turn."""
 
 
 @dataclass(slots=True)
@@ -193,8 +161,9 @@ class _Run:
 
     async def in_time(self) -> PlanOutcome:
         """All steps, then the output."""
+        scope = asyncio.timeout(self.limits.seconds)
         try:
-            async with asyncio.timeout(self.limits.seconds) as scope:
+            async with scope:
                 await self.steps()
         except TimeoutError as exc:
             if not scope.expired():
@@ -244,6 +213,9 @@ class _Run:
                 outcome = await self.once(step)
             else:
                 outcome = await self.each(step)
+        except _NotMadeError:
+            await self.note(StepSkipped(step=step.id, reason="The plan failed before this call was made."))
+            outcome = StepOutcome("skipped")
         except KernloomError as exc:
             await self.note(StepFailed(step=step.id, code=exc.code, error=str(exc)))
             outcome = StepOutcome("failed", error=str(exc))
@@ -297,17 +269,19 @@ class _Run:
         results: list[Any] = [None] * len(items)
         failures: list[KernloomError] = []
         mended: list[str] = []
+        left_out: list[int] = []
 
         async def one(index: int, item: Any) -> None:
-            if failures or self.failure is not None:
-                return
             names = self.names(item=item, index=index)
             try:
                 arguments = evaluate(step.args, names)
                 results[index] = await self.attempt(step, arguments, f"{step.id}[{index}]")
+            except _NotMadeError:
+                left_out.append(index)
             except KernloomError as exc:
                 if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
                     failures.append(exc)
+                    self.failure = self.failure or self.blame(step, exc)
                     return
                 mended.append(f"[{index}] {exc}")
                 if step.on_error != "skip":
@@ -318,6 +292,8 @@ class _Run:
                 group.create_task(one(index, item))
         if failures:
             raise failures[0]
+        if left_out:
+            raise _NotMadeError
         await self.note(StepFinished(step=step.id, result=results))
         return StepOutcome("finished", results, error="; ".join(mended) or None)
 
@@ -366,6 +342,8 @@ class _Run:
             arguments=json.dumps(as_json(arguments), ensure_ascii=False),
         )
         async with self.slots:
+            if self.failure is not None:
+                raise _NotMadeError
             await self.note(FunctionRequested(call=call))
             served = await invocation.serve(call, self.context, resolve=self.kernel.function)
         if served.error is not None:

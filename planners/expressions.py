@@ -10,7 +10,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..kernel.templates import Expression, Template, expression, is_template, template, whole_expression
+from ..kernel.prompts.templates import (
+    Expression,
+    Template,
+    expression,
+    is_template,
+    template,
+    whole_expression,
+)
 
 #: One thing a value refers to: ``("steps", "total", "result")``.
 Reference = tuple[str, ...]

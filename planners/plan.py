@@ -30,8 +30,9 @@ from ..kernel.messages import Frozen
 from ..kernel.safe_yaml import check_json, read_data, write_yaml
 from ..kernel.schema import DeclaredSignature, InputSpec
 from .check import Problem, check, ensure
-from .engine import PlanLimits, PlanOutcome, run_plan
+from .engine import run_plan
 from .expressions import condition, references, steps_in
+from .outcomes import PlanLimits, PlanOutcome
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
@@ -78,6 +79,11 @@ class Step(Frozen):
     #: What a failure does: end the plan, or stand aside with None or a default. With ``foreach`` it is
     #: the item that stands aside.
     on_error: Literal["fail", "skip"] | Default = "fail"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as data, without what was left at its default."""
+        data = self.model_dump(exclude_defaults=True)
+        return {**data, "needs": list(self.needs)} if self.needs else data
 
     def dependencies(self) -> set[str]:
         """The ids of the steps that have to be over before this one.
@@ -167,7 +173,7 @@ class Plan(Frozen):
             data["inputs"] = {
                 name: spec.model_dump(exclude_unset=True) for name, spec in self.inputs.items()
             }
-        data["steps"] = [step.model_dump(mode="json", exclude_defaults=True) for step in self.steps]
+        data["steps"] = [step.to_dict() for step in self.steps]
         if self.output is not None:
             data["output"] = self.output
         return data

@@ -238,27 +238,22 @@ class _Order:
     """
 
     resolve: Callable[[str], Function] | None
-    #: The last changes, their round, and the looks taken since.
-    changes: set[str] = field(default_factory=set)
-    round: int = 0
-    looks: list[tuple[int, str]] = field(default_factory=list)
-    earlier: set[str] = field(default_factory=set)
+    #: ``(round, step, whether it changes something)`` of what touched the world so far.
+    touched: list[tuple[int, str, bool]] = field(default_factory=list)
 
     def before(self, name: str, step: str, number: int) -> set[str]:
         """The steps that ``step``, a call of ``name`` in round ``number``, has to wait for."""
         touches, changes = self._effects(name)
         if not touches:
             return set()
-        settled = self.changes if self.round < number else self.earlier
-        if not changes:
-            self.looks.append((number, step))
-            return set(settled)
-        needed = settled | {look for at, look in self.looks if at < number}
-        if self.round < number:
-            self.earlier, self.changes, self.round = self.changes, set(), number
-            self.looks = [(at, look) for at, look in self.looks if at == number]
-        self.changes.add(step)
-        return needed
+        earlier = [entry for entry in self.touched if entry[0] < number]
+        last = max((at for at, _, changed in earlier if changed), default=0)
+        self.touched.append((number, step, changes))
+        return {
+            other
+            for at, other, changed in earlier
+            if (changed and at == last) or (changes and not changed and at >= last)
+        }
 
     def _effects(self, name: str) -> tuple[bool, bool]:
         """Whether a function touches the world, and whether it changes it; unknown ones might."""
@@ -276,4 +271,7 @@ def _type(value: Any) -> InputType:
         (bool, "boolean"), (str, "string"), (int, "integer"), (float, "number"), (list, "array"),
         (dict, "object"),
     )  # fmt: skip
-    return next((name for kind, name in kinds if isinstance(value, kind)), "any")
+    for kind, name in kinds:
+        if isinstance(value, kind):
+            return name
+    return "any"

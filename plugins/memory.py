@@ -12,7 +12,7 @@ from ..kernel.errors import ModelRetry
 from ..kernel.functions import Context, function
 
 if TYPE_CHECKING:
-    from ..kernel.config import Config
+    from ..kernel.config.config import Config
     from ..memory import Memory
 
 #: Most passages one search gives back.

@@ -20,7 +20,13 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(home))
-    for name in ("OPENAI_API_KEY", "KERNLOOM_PLUGINS", "KERNLOOM_NO_PLUGINS", "KERNLOOM_MODEL__DEFAULT"):
+    for name in (
+        "OPENAI_API_KEY",
+        "KERNLOOM_PLUGINS",
+        "KERNLOOM_NO_PLUGINS",
+        "KERNLOOM_HOME",
+        "KERNLOOM_MODEL__DEFAULT",
+    ):
         monkeypatch.delenv(name, raising=False)
     return home
 

@@ -113,7 +113,7 @@ def test_what_type_checkers_see_is_what_there_is() -> None:
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Kernal'"):
-        _ = kernloom.Kernal
+        _ = kernloom.Kernal  # codespell:ignore
 
 
 def test_dir_shows_the_door() -> None:

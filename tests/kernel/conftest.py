@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kernloom.kernel.config import Config
-from kernloom.kernel.discovery import PluginRegistry
+from kernloom.kernel.config.config import Config
+from kernloom.kernel.discovery.registry import PluginRegistry
 
 #: What ``toy`` is unless a test says otherwise: it leaves a mark where its code has run.
 TOY_CODE = """

@@ -110,6 +110,13 @@ async def test_a_list_sent_as_text_is_read_where_text_does_not_fit() -> None:
     assert await call(count, items="[1, 2, 3]") == 6
 
 
+async def test_a_number_is_taken_where_text_is_wanted() -> None:
+    async def shout(text: str) -> str:
+        return f"{text}!"
+
+    assert await call(shout, text=397.8) == "397.8!"
+
+
 async def test_every_wrong_argument_is_named_at_once() -> None:
     with pytest.raises(ModelRetry) as caught:
         await call(forecast, days="many", colour="red")

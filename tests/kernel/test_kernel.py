@@ -78,6 +78,17 @@ async def test_a_folder_of_templates_is_a_plugin(tmp_path: Path) -> None:
     assert await kernel.invoke("letters.greet", name="Ada {{ 7 * 7 }}") == "Dear Ada {{ 7 * 7 }},"
 
 
+async def test_an_argument_may_be_called_context() -> None:
+    kernel = Kernel()
+
+    @function
+    async def echo(context: str) -> str:
+        return context
+
+    kernel.add_function(echo, plugin="probe")
+    assert await kernel.invoke("probe.echo", context="said") == "said"
+
+
 def test_what_is_not_marked_is_not_offered() -> None:
     kernel = Kernel()
     kernel.add_plugin(Counter())

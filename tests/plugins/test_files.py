@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kernloom import ApprovalRequired, FunctionDenied, Kernel, ModelRetry
-from kernloom.kernel.config import Config
+from kernloom.kernel.config.config import Config
 from kernloom.kernel.errors import FunctionError
 from kernloom.kernel.functions import Context
 from kernloom.plugins.files import Files, FilesSettings

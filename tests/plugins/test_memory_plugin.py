@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kernloom import Kernel, Memory, ModelRetry
-from kernloom.kernel.config import Config
+from kernloom.kernel.config.config import Config
 from kernloom.plugins.memory import MemoryPlugin
 
 LIMITS = "Travel above 2000 euros is approved by the department head in writing."

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from kernloom import ModelRetry, function
 
 from .tables import UNITS, Unit, find, near
+
+if TYPE_CHECKING:
+    from .planner import ConversionPlanner
 
 Quantity = Literal[
     "any", "length", "mass", "temperature", "volume", "area", "time", "speed", "data", "energy", "pressure"
@@ -15,6 +19,15 @@ Quantity = Literal[
 
 class Units:
     """Converts between units of measurement."""
+
+    #: The planners it offers, by name; ``planner`` makes them.
+    planners = ("conversion",)
+
+    def planner(self, name: str, settings: Mapping[str, Any]) -> ConversionPlanner:
+        """Plans goals like "convert 5 km to miles" without a model."""
+        from .planner import ConversionPlanner
+
+        return ConversionPlanner()
 
     @function(inline=True)
     def convert(self, value: float, from_unit: str, to_unit: str) -> float:

@@ -5,10 +5,11 @@ from pathlib import Path
 import kernloom_units
 import pytest
 from kernloom_units import Units
+from kernloom_units.planner import ConversionPlanner
 from kernloom_units.tables import UNITS, Unit, find
 
-from kernloom import Kernel, ModelRetry
-from kernloom.kernel.manifest import compare, read_manifest
+from kernloom import Kernel, ModelRetry, PlanError
+from kernloom.kernel.discovery.manifest import compare, read_manifest
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,33 @@ async def test_a_kernel_offers_it() -> None:
 def test_code_and_manifest_agree() -> None:
     manifest = read_manifest(Path(kernloom_units.__file__).with_name("kernloom-plugin.toml"))
     assert compare(manifest.plugins["units"], Units(), name="units") == []
+
+
+@pytest.mark.parametrize(
+    ("goal", "outcome"),
+    [
+        ("convert 5 km to miles", "5.0 km = 3.10685596119 miles"),
+        ("What is 100 °C in °F?", "100.0 °C = 212.0 °F"),
+        ("5 in to cm", "5.0 in = 12.7 cm"),
+        (
+            "Convert 2 km to m, then to cm and 1 kg to g.",
+            "2.0 km = 2000.0 m = 200000.0 cm\n1.0 kg = 1000.0 g",
+        ),
+    ],
+)
+async def test_a_goal_becomes_a_plan_that_reaches_it(goal: str, outcome: str) -> None:
+    async with Kernel() as kernel:
+        kernel.add_plugin(Units())
+        plan = await ConversionPlanner().plan(goal, kernel=kernel)
+        assert await kernel.invoke(plan) == outcome
+        assert "value_1" in plan.inputs
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"), [("make tea", "no conversion"), ("5 metrs to km", "Did you mean")]
+)
+async def test_a_goal_it_cannot_plan_is_said_in_words(goal: str, words: str) -> None:
+    kernel = Kernel()
+    kernel.add_plugin(Units())
+    with pytest.raises(PlanError, match=words):
+        await ConversionPlanner().plan(goal, kernel=kernel)

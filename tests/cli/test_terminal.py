@@ -1,0 +1,171 @@
+"""At a terminal: a question answered with y, Ctrl-C that keeps what was said, colour where it is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kernloom.testing.server import FakeOpenAI, Reply
+
+pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
+
+
+class Terminal:
+    """A program at a pseudo-terminal of its own, so that Ctrl-C reaches it as from a keyboard."""
+
+    def __init__(self, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> None:
+        import pty
+
+        self._master, slave = pty.openpty()
+        self.shown = ""
+        self._seen = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kernloom", *words],
+            stdin=slave, stdout=slave, stderr=slave, cwd=folder, env={**os.environ, **env},
+            preexec_fn=_lead_session,  # noqa: PLW1509 - how else would it get its terminal
+        )  # fmt: skip
+        os.close(slave)
+
+    def wait_for(self, text: str, *, seconds: float = 30) -> None:
+        """Read until ``text`` is shown, after what was waited for before."""
+        self._read(lambda: text in self.shown[self._seen :], seconds)
+        at = self.shown.find(text, self._seen)
+        assert at >= 0, self.shown
+        self._seen = at + len(text)
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def end(self, *, seconds: float = 30) -> int:
+        """Read to the end; the exit code."""
+        self._read(lambda: False, seconds)
+        return self.process.wait(timeout=seconds)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def _read(self, enough: Callable[[], bool], seconds: float) -> None:
+        import select
+
+        until = time.monotonic() + seconds
+        while not enough() and time.monotonic() < until:
+            ready, _, _ = select.select([self._master], [], [], 0.2)
+            if not ready:
+                continue
+            try:
+                piece = os.read(self._master, 4096)
+            except OSError:  # Linux's way to say that the other end is closed
+                return
+            if not piece:
+                return
+            self.shown += piece.decode(errors="replace")
+
+
+def _lead_session() -> None:
+    """A session of its own, with the pseudo-terminal as what controls it."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@contextmanager
+def terminal(*words: str, folder: Path, **env: str) -> Iterator[Terminal]:
+    opened = Terminal(words, folder, env)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+WRITE = ("call", "files.write", "path=note.txt", "text=hello")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "written"), [("y\r", 0, True), ("n\r", 1, False), ("\r", 1, False)]
+)
+def test_a_change_is_asked_about_and_only_yes_makes_it(
+    project: Path, answer: str, code: int, written: bool
+) -> None:
+    with terminal(*WRITE, folder=project) as opened:
+        opened.wait_for("Allow this call? [y/N]")
+        assert '"path": "note.txt"' in opened.shown
+        opened.type(answer)
+        assert opened.end() == code
+    assert (project / "note.txt").exists() is written
+
+
+def test_ctrl_c_at_the_question_stops_with_130(project: Path) -> None:
+    with terminal(*WRITE, folder=project) as opened:
+        opened.wait_for("[y/N]")
+        opened.type("\x03")
+        assert opened.end() == 130
+        assert "Traceback" not in opened.shown
+    assert not (project / "note.txt").exists()
+
+
+def test_ctrl_c_in_a_chat_keeps_what_was_said_and_the_talk_goes_on(project: Path) -> None:
+    endless = Reply("one two " + "three " * 200, chunk_delay=0.05)
+    with FakeOpenAI([endless, "Still here."]) as server:
+        model = {"KERNLOOM_MODELS__OPENAI__BASE_URL": server.base_url, "OPENAI_API_KEY": "test"}
+        with terminal("chat", "-m", "openai:any", folder=project, **model) as opened:
+            opened.wait_for("you> ")
+            opened.type("count\r")
+            opened.wait_for("one two")
+            opened.type("\x03")
+            opened.wait_for("what was said is kept")
+            opened.type("are you there?\r")
+            opened.wait_for("Still here.")
+            opened.type("/quit\r")
+            assert opened.end() == 0
+            assert "Traceback" not in opened.shown
+        sent = server.requests[1].json["messages"]
+    assert [message["role"] for message in sent][-3:] == ["user", "assistant", "user"]
+    assert "one two" in json.dumps(sent)
+
+
+def test_ctrl_c_at_the_prompt_leaves_and_says_how_to_come_back(project: Path) -> None:
+    (project / "script.yaml").write_text("- Hello.\n")
+    with terminal("chat", "-m", "script:script.yaml", folder=project) as opened:
+        opened.wait_for("you> ")
+        opened.type("hi\r")
+        opened.wait_for("Hello.")
+        opened.wait_for("you> ")
+        opened.type("\x03")
+        assert opened.end() == 130
+        assert "kernloom chat --session" in opened.shown
+
+
+def test_ctrl_d_leaves_a_chat(project: Path) -> None:
+    with terminal("chat", "-m", "echo", folder=project) as opened:
+        opened.wait_for("you> ")
+        opened.type("\x04")
+        assert opened.end() == 0
+
+
+def test_a_key_is_typed_unseen(project: Path) -> None:
+    with terminal("keys", "set", "openai", folder=project) as opened:
+        opened.wait_for("Key for openai")
+        opened.type("sk-typed-key\r")
+        assert opened.end() == 0
+        assert "sk-typed-key" not in opened.shown
+
+
+def test_a_terminal_gets_colour_unless_it_asks_not_to(project: Path) -> None:
+    with terminal("plugins", "list", folder=project, TERM="xterm") as opened:
+        opened.end()
+        assert "\x1b[32m" in opened.shown
+    with terminal("plugins", "list", folder=project, TERM="xterm", NO_COLOR="1") as opened:
+        opened.end()
+        assert "\x1b[3" not in opened.shown
