@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..discovery.installed import own_version
 from ..errors import InvariantError, JournalError
-from ..installed import own_version
 from .events import checksum
 from .history import History
 from .journal import Journal
