@@ -8,6 +8,7 @@ from .events import Event, EventData
 from .history import History
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
 from .store_memory import InMemoryJournalStore
+from .store_postgres import PostgresJournalStore
 from .store_sqlite import SqliteJournalStore
 from .stores import JournalStore, Lease, SessionHead, Snapshot, StoredEvent
 from .transcript import Transcript, messages
@@ -20,6 +21,7 @@ __all__ = [
     "Journal",
     "JournalStore",
     "Lease",
+    "PostgresJournalStore",
     "SessionHead",
     "SessionInfo",
     "SessionLog",

@@ -90,6 +90,19 @@ class Journal:
         self._leases = Leases(store, clock=clock)
         self._open: OrderedDict[str, SessionLog] = OrderedDict()
 
+    @property
+    def store(self) -> JournalStore:
+        """What keeps it."""
+        return self._store
+
+    def now(self) -> float:
+        """The time by its clock, in seconds since the epoch."""
+        return self._clock()
+
+    def let_go(self, session: str) -> None:
+        """Keep a session open no longer: its events were changed or removed beneath it."""
+        self._open.pop(session, None)
+
     def new_id(self) -> str:
         """A fresh id that sorts by time, for a session or a run."""
         return self._new_id()
@@ -130,6 +143,14 @@ class Journal:
             log = self._open.get(head.id) or self._log(head)
         await log.refresh()
         return self._keep(log)
+
+    async def find(self, session: str) -> SessionHead:
+        """What the store knows of the session of that id, or of the one whose id starts so.
+
+        Raises:
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
+        """
+        return await self._find(session)
 
     def _log(self, head: SessionHead) -> SessionLog:
         return SessionLog(self._store, head, clock=self._clock, leases=self._leases)

@@ -33,9 +33,12 @@ _FREE: dict[type, str] = {
     StepStarted: "arguments",
     StepFinished: "result",
 }
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 #: How the text of a tombstone begins; every other text begins with its kind.
 _FORGOTTEN = '{"forgotten":'
+#: How a text begins that :mod:`.encryption` sealed.
+SEALED = '{"sealed":"'
 
 
 def pack(
@@ -63,6 +66,7 @@ def pack(
         text, data = _mended(data, exc, schema)
     except JournalError as exc:
         raise _not_json(data, exc) from exc
+    at = float(at)  # a clock of whole seconds would be read back as another text, and fail its checksum
     mark = checksum(head.id, seq, at, actor, run, version, text, parent=head.parent)
     event = Event(seq, head.id, at, actor, data, run, head.parent, version)
     return event, StoredEvent(seq, at, actor, run, data.kind, version, mark, text, head.id)
@@ -101,7 +105,7 @@ def unpack(head: SessionHead, row: StoredEvent, *, schema: EventSchema = SCHEMA)
     if not isinstance(text, str) or mark != checksum(
         session, seq, at, actor, run, version, text, parent=head.parent
     ):
-        raise corrupt(head.id, seq, "its checksum does not match")
+        raise _unproven(head.id, seq, text)
     try:
         forgotten, text = _unmarked(text)
         data: Any = schema.load(kind, version, text)
@@ -119,7 +123,7 @@ def bury(head: SessionHead, row: StoredEvent, data: EventData, *, actor: str, at
     ``data`` is what is left of it, of the same kind. That it is a tombstone stands in its text, so that no
     store has to know, and its checksum holds it.
     """
-    text = f"{_FORGOTTEN}{at!r},{dump_data(data)[1:]}"
+    text = f"{_FORGOTTEN}{float(at)!r},{dump_data(data)[1:]}"
     version = SCHEMA.version(data.kind)
     mark = checksum(row.session, row.seq, row.at, actor, row.run, version, text, parent=head.parent)
     return row._replace(actor=actor, version=version, checksum=mark, text=text)
@@ -129,11 +133,23 @@ def _unmarked(text: str) -> tuple[float | None, str]:
     """When the payload was forgotten, if it was, and the text without the mark."""
     if not text.startswith(_FORGOTTEN):
         return None, text
-    at, comma, rest = text[len(_FORGOTTEN) :].partition(",")
-    try:
-        return float(at), "{" + rest if comma else text
-    except ValueError as exc:
-        raise JournalError("its tombstone does not say when", code="journal.corrupt") from exc
+    at, _, rest = text[len(_FORGOTTEN) :].partition(",")
+    if not _NUMBER.fullmatch(at):
+        raise JournalError("its tombstone does not say when", code="journal.corrupt")
+    return float(at), "{" + rest
+
+
+def _unproven(session: str, seq: int, text: object) -> JournalError:
+    """The error of an event that is not what its checksum says."""
+    if isinstance(text, str) and text.startswith(SEALED):
+        return JournalError(
+            f"Event {seq} of session {session!r} is sealed.",
+            code="journal.key",
+            hint="Open the journal with its key: EncryptedJournalStore(store, keys).",
+            session=session,
+            seq=seq,
+        )
+    return corrupt(session, seq, "its checksum does not match")
 
 
 def corrupt(session: str, seq: int, why: str) -> JournalError:

@@ -28,14 +28,14 @@ def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     try:
         _make_file(path)
         writer = connection_to(path)
+        try:
+            _prepare(path, writer)
+            return writer, connection_to(path)
+        except BaseException:
+            writer.close()
+            raise
     except OSError as exc:
         raise refused(path, "journal.unwritable", f"cannot be opened: {exc}") from exc
-    try:
-        _prepare(path, writer)
-        return writer, connection_to(path)
-    except BaseException:
-        writer.close()
-        raise
 
 
 def connection_to(path: Path) -> sqlite3.Connection:

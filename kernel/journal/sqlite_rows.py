@@ -127,11 +127,23 @@ def _parts(execute: Execute, session: str) -> list[tuple[int, str, int, int]]:
                 raise corrupt(parts[0][1], last, f"it is shared with {session!r}, which is not there")
             return []
         number, seq, base, first = found
+        _check_types(session, (seq, int), *_pair(base, first))
         if base is None:
             return [*parts, (number, session, 0, last)]
         _check_fork(execute, session, number, seq, first)
         parts.append((number, session, first, last))
         session, last = base, min(first, last)
+
+
+def _check_types(session: object, *values: tuple[object, type]) -> None:
+    """That each value is of its type: stored, it says so itself, and damage may have made it another."""
+    if not all(isinstance(value, kind) for value, kind in values):
+        raise corrupt(str(session), 1, "what the list of sessions holds of it is no such entry")
+
+
+def _pair(session: object, seq: object) -> tuple[tuple[object, type], ...]:
+    """What must be true of a column of session ids and the seq beside it: there, or not, together."""
+    return () if session is None and seq is None else ((session, str), (seq, int))
 
 
 def _check_fork(execute: Execute, session: str, number: int, seq: int, shared: int) -> None:
@@ -168,6 +180,8 @@ def sessions(
 
 def _head(row: Any) -> SessionHead:
     name, seq, created, updated, parent, parent_seq, base, base_seq = row
+    numbers = (seq, int), (created, float), (updated, float)
+    _check_types(name, (name, str), *numbers, *_pair(parent, parent_seq), *_pair(base, base_seq))
     return SessionHead(
         name,
         seq,

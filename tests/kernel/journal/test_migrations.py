@@ -49,7 +49,7 @@ def whole() -> EventSchema:
 
 def row(kind: str, version: int, text: str) -> StoredEvent:
     mark = checksum("s", 1, 1.0, "ann", None, version, text)
-    return StoredEvent(1, 1.0, "ann", None, kind, version, mark, text)
+    return StoredEvent(1, 1.0, "ann", None, kind, version, mark, text, "s")
 
 
 def refused(schema: EventSchema, stored: StoredEvent) -> JournalError:
