@@ -13,7 +13,9 @@
     │   ├── FunctionTimeout       it took too long and had no effect that could be in doubt
     │   ├── FunctionInDoubt       nobody knows whether its effect happened
     │   └── FunctionDenied        the policy, or a person, said no
-    ├── ApprovalRequired          a person: somebody must say yes first
+    ├── PersonRequired            a person: the run waits for an answer and can be resumed after it
+    │   ├── ApprovalRequired      somebody must say yes first
+    │   └── ResolutionRequired    somebody must say what became of a call
     ├── ProviderError             the network or the model's provider; may be retried
     ├── LimitReached              whoever set the limit
     ├── PluginError               the plugin's author; names plugin and distribution
@@ -121,10 +123,26 @@ class FunctionDenied(FunctionError):
     code = "function.denied"
 
 
-class ApprovalRequired(KernloomError):
-    """The policy says *ask* and there is nobody to ask. The command line exits with 3."""
+class PersonRequired(KernloomError):
+    """A person has to answer before this can go on. The command line exits with 3.
+
+    ``details`` hold ``question`` (its id) and, inside a conversation, ``session``: answer it with
+    ``Conversation.answer`` or ``kernloom runs resolve``, and resume the run.
+    """
+
+    code = "person.required"
+
+
+class ApprovalRequired(PersonRequired):
+    """The policy says *ask* and there is nobody to ask."""
 
     code = "approval.required"
+
+
+class ResolutionRequired(PersonRequired):
+    """The process stopped in the middle of a call, and nothing but a person can say whether it was done."""
+
+    code = "call.in_doubt"
 
 
 class ProviderError(KernloomError):

@@ -8,8 +8,9 @@ from .events import Event, EventData
 from .history import History
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
 from .store_memory import InMemoryJournalStore
+from .store_postgres import PostgresJournalStore
 from .store_sqlite import SqliteJournalStore
-from .stores import JournalStore, SessionHead, StoredEvent
+from .stores import JournalStore, Lease, SessionHead, Snapshot, StoredEvent
 from .transcript import Transcript, messages
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "InMemoryJournalStore",
     "Journal",
     "JournalStore",
+    "Lease",
+    "PostgresJournalStore",
     "SessionHead",
     "SessionInfo",
     "SessionLog",
+    "Snapshot",
     "SqliteJournalStore",
     "StoredEvent",
     "Transcript",

@@ -2,22 +2,18 @@
 
 An :class:`Event` is an envelope (where, when, by whom) around one of the ``…`` data models below.
 Data is JSON only. A data model's fields may be added with a default; anything else is a new version
-with a migration.
+with a migration (:mod:`.migrations`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from ..errors import JournalError
 from ..messages import Frozen, Grounding, Message, ToolCall, ToolResult, Usage
-
-#: The version written today. An event of a later version is refused.
-EVENT_VERSION = 1
 
 
 class RunStarted(Frozen):
@@ -28,6 +24,22 @@ class RunStarted(Frozen):
     #: ``agent`` or ``plan``.
     what: str = "agent"
     input: Any = None
+    #: What the face needs to make the runner again in another process: model, functions, memory.
+    spec: dict[str, Any] | None = None
+
+
+class RunResumed(Frozen):
+    """A run that had stopped (a crash, a question to a person) goes on."""
+
+    kind: Literal["run.resumed"] = "run.resumed"
+
+
+class RunPaused(Frozen):
+    """A run waits for a person; it goes on when the question is answered and it is resumed."""
+
+    kind: Literal["run.paused"] = "run.paused"
+    #: The questions it waits for.
+    questions: tuple[str, ...] = ()
 
 
 class RunFinished(Frozen):
@@ -97,13 +109,23 @@ class FunctionRequested(Frozen):
 
 
 class FunctionStarted(Frozen):
-    """A call passed validation and policy and is about to run."""
+    """The intent: a call passed validation and policy and is about to run.
+
+    On disk before a changing function begins. After a crash, an intent without an outcome is settled by
+    what the function declares (see ``kernloom.kernel.invocation``).
+    """
 
     kind: Literal["function.started"] = "function.started"
     call_id: str
     name: str
     #: What the function declares to do (``read``, ``write``, ``network`` …); None: not known.
     effects: tuple[str, ...] | None = None
+    #: The function receives it in its ``Context``; the same for every attempt at this call.
+    key: str = ""
+    #: First 16 hex digits of SHA-256 over the arguments it is called with, as canonical JSON.
+    digest: str = ""
+    #: 1, and one more for each time the call is made again after a crash.
+    attempt: int = 1
 
 
 class FunctionFinished(Frozen):
@@ -113,6 +135,13 @@ class FunctionFinished(Frozen):
     result: ToolResult
     #: The value itself as JSON, when it is not text.
     value: Any = None
+    #: The value is the text of the result.
+    plain: bool = False
+
+    @property
+    def returned(self) -> Any:
+        """What the function returned, as JSON."""
+        return self.result.content if self.plain else self.value
 
 
 class FunctionFailedEvent(Frozen):
@@ -131,11 +160,11 @@ class FunctionInDoubtEvent(Frozen):
 
 
 class QuestionAsked(Frozen):
-    """A person is asked: approval, review or clarification."""
+    """A person is asked: approval, review, clarification, or what became of a call in doubt."""
 
     kind: Literal["question.asked"] = "question.asked"
     question_id: str
-    about: Literal["approval", "review", "clarification"]
+    about: Literal["approval", "review", "clarification", "in_doubt"]
     text: str
     call: ToolCall | None = None
 
@@ -145,9 +174,13 @@ class QuestionAnswered(Frozen):
 
     kind: Literal["question.answered"] = "question.answered"
     question_id: str
-    #: For an approval: ``allow`` or ``deny``; else free text.
+    #: For an approval ``allow | deny``; for a call in doubt ``done | not_done | abandon``; else free text.
     answer: str
     by: str = ""
+    #: For an approval: the arguments to call with instead.
+    arguments: dict[str, Any] | None = None
+    #: For a call that was done after all: what it returned.
+    result: Any = None
 
 
 class Retrieval(Frozen):
@@ -199,7 +232,7 @@ class StepSkipped(Frozen):
 
 
 EventData = Annotated[
-    RunStarted | RunFinished | RunFailed | RunCancelled
+    RunStarted | RunResumed | RunPaused | RunFinished | RunFailed | RunCancelled
     | MessageAdded
     | ModelRequested | ModelAnswered | ModelFailed
     | FunctionRequested | FunctionStarted | FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
@@ -209,7 +242,10 @@ EventData = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
-_DATA: TypeAdapter[EventData] = TypeAdapter(EventData)
+#: The data model of every kind.
+MODELS: dict[str, type[Frozen]] = {
+    model.model_fields["kind"].default: model for model in get_args(get_args(EventData)[0])
+}
 
 #: The events that give a call its one outcome.
 Outcome = FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
@@ -231,7 +267,10 @@ class Event:
     run: str | None = None
     #: ``(session, seq)`` of the event that opened this session, for a child session.
     parent: tuple[str, int] | None = None
-    version: int = EVENT_VERSION
+    #: Of its kind's data as it was written; what is read is always brought up to date.
+    version: int = 1
+    #: When its payload was replaced by a tombstone, in seconds since the epoch (see :mod:`.retention`).
+    forgotten: float | None = None
 
     @property
     def kind(self) -> str:
@@ -242,27 +281,6 @@ class Event:
 def dump_data(data: EventData) -> str:
     """The data as the JSON text a store keeps."""
     return data.model_dump_json(exclude_defaults=False)
-
-
-def load_data(text: str | bytes, *, version: int) -> EventData:
-    """The data back from its JSON text.
-
-    Raises:
-        JournalError: ``journal.version`` for a version this release does not know,
-            ``journal.corrupt`` for text that is no event.
-    """
-    if version != EVENT_VERSION:
-        raise JournalError(
-            f"An event of version {version} cannot be read; this release knows version {EVENT_VERSION}.",
-            code="journal.version",
-            hint="Upgrade kernloom, or open the journal with the release that wrote it.",
-        )
-    try:
-        return _DATA.validate_json(text)
-    except ValueError as exc:
-        raise JournalError(
-            f"An event in the journal cannot be read: {exc}.", code="journal.corrupt"
-        ) from exc
 
 
 def checksum(

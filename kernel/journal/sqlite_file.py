@@ -1,6 +1,6 @@
 """The file behind :class:`~kernloom.kernel.journal.store_sqlite.SqliteJournalStore`.
 
-Its tables, how it is made and recognised, and what SQLite's errors mean for whoever reads them.
+How it is made, recognised and upgraded, and what SQLite's errors mean for whoever reads them.
 """
 
 from __future__ import annotations
@@ -12,41 +12,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import JournalError
+from .sqlite_schema import PAGE_SIZE, SCHEMA, SCHEMA_VERSION, UPGRADES
 
-#: What ``PRAGMA user_version`` says of the tables below.
-SCHEMA_VERSION = 1
 #: ``PRAGMA application_id``: "klom", by which a file is known to be a journal.
 APPLICATION_ID = 0x6B6C6F6D
-
-# An event's place is its session's number * 2^32 + its seq: one integer key, so that a session lies
-# together and an append touches one page of one tree. A session's seq is kept beside its events on
-# purpose: should damage take the last of them, it shows. Small pages, since a commit writes whole ones.
-_PAGE_SIZE = 2048
-_SCHEMA = """
-CREATE TABLE sessions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    seq INTEGER NOT NULL,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
-    parent_session TEXT,
-    parent_seq INTEGER
-);
-CREATE INDEX sessions_parent ON sessions (parent_session) WHERE parent_session IS NOT NULL;
-CREATE TABLE events (
-    place INTEGER PRIMARY KEY,
-    at REAL NOT NULL,
-    actor TEXT NOT NULL,
-    run TEXT,
-    kind TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    checksum TEXT NOT NULL,
-    text TEXT NOT NULL
-);
-CREATE VIEW journal AS
-    SELECT id AS session, place & 4294967295 AS seq, datetime(at, 'unixepoch') AS at, actor, run, kind, text
-    FROM events JOIN sessions ON number = place >> 32
-"""
 
 
 def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
@@ -59,24 +28,26 @@ def open_journal(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
     try:
         _make_file(path)
         writer = connection_to(path)
+        try:
+            _prepare(path, writer)
+            return writer, connection_to(path)
+        except BaseException:
+            writer.close()
+            raise
     except OSError as exc:
         raise refused(path, "journal.unwritable", f"cannot be opened: {exc}") from exc
-    try:
-        _prepare(path, writer)
-        return writer, connection_to(path)
-    except BaseException:
-        writer.close()
-        raise
 
 
-def connection_to(path: Path, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
-    """A connection whose commits reach the disk at once (``FULL``) or when the system likes (``NORMAL``).
+def connection_to(path: Path) -> sqlite3.Connection:
+    """A connection whose commits reach the system at once, and the disk when the system likes.
 
-    It never waits for locks, that is the event loop's business; threads are kept apart by the store.
+    It never waits for locks, that is the event loop's business; threads are kept apart by the store. What
+    it deletes it overwrites.
     """
     connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
     connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
@@ -114,33 +85,65 @@ def _make_file(path: Path) -> None:
 
 
 def _prepare(path: Path, writer: sqlite3.Connection) -> None:
-    """Make the tables of a new file; refuse a file that is no journal, or of a later release."""
-    with _transaction(writer, "DEFERRED"):
+    """Make the tables of a new file, upgrade an older one; refuse what is no journal or a later one."""
+    with transaction(writer, "DEFERRED"):
         new = _is_new(path, writer)
+        version = SCHEMA_VERSION if new else _version(path, writer)
     if new:
-        writer.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        writer.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     mode = _pragma(writer, "journal_mode = WAL")
     if mode != "wal":
         raise refused(
             path, "journal.unwritable", f"cannot use write-ahead logging (it is in mode {mode!r})"
         )
-    if new:
+    if new or version < SCHEMA_VERSION:
         _make_tables(path, writer)
-    version = _pragma(writer, "user_version")
-    if version != SCHEMA_VERSION:
-        raise refused(
-            path, "journal.newer", f"has schema {version!r}, and this release knows {SCHEMA_VERSION}"
-        )
 
 
 def _make_tables(path: Path, writer: sqlite3.Connection) -> None:
-    with _transaction(writer, "IMMEDIATE"):
+    with transaction(writer, "IMMEDIATE"):
         # Another process may have been quicker between our look and our lock.
         if _is_new(path, writer):
-            for statement in _SCHEMA.split(";"):
-                writer.execute(statement)
+            _execute_all(writer, SCHEMA)
             writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        else:
+            version = _version(path, writer)
+            if version < SCHEMA_VERSION:
+                _back_up(path, backup_of(path, version))
+            for step in range(version, SCHEMA_VERSION):
+                _execute_all(writer, UPGRADES[step])
+        writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _execute_all(writer: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";"):
+        writer.execute(statement)
+
+
+def backup_of(path: Path, version: int) -> Path:
+    """Where the file is kept as it was before its upgrade from schema ``version``."""
+    return path.with_name(f"{path.name}.v{version}-backup")
+
+
+def _back_up(path: Path, backup: Path) -> None:
+    """Copy the journal as it is, the log included; under ``backup`` it is whole or not there at all."""
+    unfinished = backup.with_name(f"{backup.name}.part")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(unfinished)) as copy:
+        source.backup(copy)
+        # As one file, which needs no companions to be read.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    os.replace(unfinished, backup)
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    version = _pragma(connection, "user_version")
+    if not isinstance(version, int) or version not in (SCHEMA_VERSION, *UPGRADES):
+        raise refused(
+            path, "journal.newer", f"has schema {version!r}, and this release knows {SCHEMA_VERSION}"
+        )
+    return version
 
 
 def _is_new(path: Path, connection: sqlite3.Connection) -> bool:
@@ -153,7 +156,8 @@ def _is_new(path: Path, connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """``kind`` is ``IMMEDIATE`` to write, ``DEFERRED`` to read the same state several times."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield

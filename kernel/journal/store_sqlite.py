@@ -1,8 +1,8 @@
 """A journal in one SQLite file, which several processes may share.
 
-Write-ahead logging: readers never wait, and a commit is a write to the log. A plain append is made on
-the event loop, since it costs less than handing it to a thread would; a durable one waits for the disk in
-a thread. Locks are waited for by the event loop, never by blocking it.
+Write-ahead logging: readers never wait, and a commit is a write to the log. It is made on the event loop,
+since it costs less than handing it to a thread would; only the wait for the disk, for what is durable,
+is a thread's, and whatever takes long. Locks are waited for by the event loop, never by blocking it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,33 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import JournalError
-from .sqlite_file import connection_to, is_busy, open_journal, refused, translated
-from .stores import SessionHead, StoredEvent, conflict
+from . import sqlite_rows as rows
+from .sqlite_file import backup_of, is_busy, open_journal, refused, transaction, translated
+from .sqlite_schema import UPGRADES
+from .stores import Lease, SessionHead, Snapshot, StoredEvent
+from .syncing import FileSyncer
 
 T = TypeVar("T")
 
-#: The log is written back into the database after this much text, in a thread.
-_CHECKPOINT_CHARS = 4_000_000
+#: The log is written back into the database after about this many bytes, in a thread.
+_CHECKPOINT_BYTES = 8_000_000
+#: What a commit writes besides the text: two pages, or what is left of them.
+_COMMIT_BYTES = 4_000
 
 
 class SqliteJournalStore:
     """A :class:`~kernloom.kernel.journal.stores.JournalStore` in the SQLite file ``path``.
 
-    The file and its folders are made at first use, for this user alone (0600). ``timeout`` is how many
-    seconds a lock of another process is waited for.
+    The file and its folders are made at first use, for this user alone (0600). One that an earlier release
+    wrote is upgraded then, and kept beside as it was (``journal.db.v1-backup``) until :meth:`compact`.
+    ``timeout`` is how many seconds a lock of another process is waited for.
 
     Beyond the protocol's codes it raises ``journal.not_a_journal`` (another kind of file),
     ``journal.newer`` (written by a later release), ``journal.unwritable`` and ``journal.closed``.
@@ -43,12 +49,15 @@ class SqliteJournalStore:
         self._timeout = timeout
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        #: Writes, and waits for the disk: switching the other one over would cost more than a write.
-        self._syncer: sqlite3.Connection | None = None
-        #: Held while a writer's connection is in use, on the loop or in a thread.
+        #: Held while the writer's connection is in use, on the loop or in a thread.
         self._mutex = threading.Lock()
+        #: Held while the reader's is, which is on a loop only; several threads may have one.
+        self._reading = threading.Lock()
+        self._disk = FileSyncer(self.path.with_name(f"{self.path.name}-wal"))
+        #: The disk once refused what is in the log: it is sound again when all of that is in the database.
+        self._suspect = False
         self._closed = False
-        #: Characters written since the log was last written back.
+        #: Bytes written since the log was last written back.
         self._logged = 0
 
     async def append(
@@ -63,12 +72,14 @@ class SqliteJournalStore:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
         if not events:
             return
-        if self._writer is None:
-            await self._open()
-        self._logged += sum([len(event.text) for event in events])
-        to_disk = durable or self._logged > _CHECKPOINT_CHARS
-        work = partial(self._append, session, events, expected_seq, parent, durable)
-        await self._patiently(partial(self._exclusively, work), in_thread=to_disk)
+        await self._write(lambda execute: rows.append(execute, session, events, expected_seq, parent))
+        self._logged += sum([len(event.text) for event in events], _COMMIT_BYTES)
+        if durable:
+            await self._to_disk()
+        if self._logged > _CHECKPOINT_BYTES:
+            # The events are safe in the log; what cannot be written back now will be next time.
+            with suppress(JournalError):
+                await self._off_loop(self._write_back)
 
     async def read(
         self,
@@ -80,63 +91,132 @@ class SqliteJournalStore:
         newest: bool = False,
     ) -> list[StoredEvent]:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        query = [
-            "SELECT place & 4294967295, at, actor, run, kind, version, checksum, text",
-            "FROM (SELECT number << 32 AS base FROM sessions WHERE id = ?), events",
-            "WHERE place > base + ? AND place <= base + 4294967295",
-            "" if kinds is None else f"AND kind IN ({', '.join('?' * len(kinds))})",
-            f"ORDER BY place {'DESC' if newest else 'ASC'} LIMIT ?",
-        ]
-        rows = await self._select(query, [session, after, *(kinds or ()), -1 if limit is None else limit])
-        found = [StoredEvent._make(row) for row in rows]
-        return found[::-1] if newest else found
+        return await self._read(
+            partial(rows.read, session=session, after=after, limit=limit, kinds=kinds, newest=newest)
+        )
 
     async def sessions(
         self,
         *,
         prefix: str = "",
         parent: str | None = None,
+        base: str | None = None,
         roots: bool = False,
         limit: int | None = None,
     ) -> list[SessionHead]:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
-        query = [
-            "SELECT id, seq, created, updated, parent_session, parent_seq FROM sessions",
-            "WHERE id >= :prefix AND substr(id, 1, length(:prefix)) = :prefix",
-            "AND parent_session = :parent" if parent is not None else "",
-            "AND parent_session IS NULL" if roots else "",
-            "ORDER BY updated DESC, id DESC LIMIT :limit",
-        ]
-        values = {"prefix": prefix, "parent": parent, "limit": -1 if limit is None else limit}
-        return [
-            SessionHead(name, seq, created, updated, None if opener is None else (opener, at))
-            for name, seq, created, updated, opener, at in await self._select(query, values)
-        ]
+        return await self._read(
+            partial(rows.sessions, prefix=prefix, parent=parent, base=base, roots=roots, limit=limit)
+        )
+
+    async def fork(self, session: str, *, at: int, of: str) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.fork(execute, session, at, of))
+
+    async def delete(self, session: str) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.delete(execute, session), in_thread=True)
+
+    async def replace(self, session: str, seq: int, event: StoredEvent) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.replace(execute, session, seq, event))
+
+    async def compact(self) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`.
+
+        The file is written anew, which takes as much room again for a while, and has to wait until no
+        other process reads. What was kept of it before an upgrade is removed.
+        """
+        await self._open()
+        await self._off_loop(self._compact)
+
+    async def lease(self, session: str, holder: str, *, seconds: float, now: float) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.lease(execute, session, holder, now + seconds, now))
+
+    async def release(self, session: str, holder: str) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.release(execute, session, holder))
+
+    async def leases(self) -> list[Lease]:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        return await self._read(rows.leases)
+
+    async def put_snapshot(self, session: str, kind: str, snapshot: Snapshot) -> None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        await self._write(lambda execute: rows.put_snapshot(execute, session, kind, snapshot))
+        self._logged += len(snapshot.text)
+
+    async def get_snapshot(self, session: str, kind: str) -> Snapshot | None:
+        """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
+        return await self._read(lambda execute: rows.get_snapshot(execute, session, kind))
 
     async def close(self) -> None:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`; its use is then ``journal.closed``."""
         self._closed = True
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        await self._patiently(partial(self._exclusively, self._close_writers), in_thread=True)
+        await self._off_loop(self._disconnect)
 
-    async def _select(self, query: list[str], values: Sequence[object] | Mapping[str, object]) -> list[Any]:
-        def work() -> list[Any]:
-            if self._reader is None:
+    async def _write(self, work: Callable[[rows.Execute], T], *, in_thread: bool = False) -> T:
+        """``work`` in a transaction of its own."""
+
+        def whole() -> T:
+            if self._writer is None:
                 raise self._is_closed()
-            return self._reader.execute(" ".join(query), values).fetchall()
+            execute = self._writer.execute
+            execute("BEGIN IMMEDIATE")
+            try:
+                done = work(execute)
+                execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    execute("ROLLBACK")
+                raise
+            return done
+
+        if self._writer is None:
+            await self._open()
+        return await (self._off_loop(whole) if in_thread else self._patiently(whole))
+
+    async def _read(self, work: Callable[[rows.Execute], T]) -> T:
+        """``work`` on one state of the journal."""
+
+        def whole() -> T:
+            with self._reading:
+                if self._reader is None:
+                    raise self._is_closed()
+                with transaction(self._reader, "DEFERRED"):
+                    return work(self._reader.execute)
 
         if self._reader is None:
             await self._open()
-        return await self._patiently(work)
+        return await self._patiently(whole, alone=False)
+
+    async def _to_disk(self) -> None:
+        """Wait until the log, and so everything that was written, is on the disk."""
+        try:
+            if self._suspect:
+                await self._off_loop(self._write_back)
+                self._suspect = False
+            else:
+                await self._disk.sync()
+        except OSError as exc:
+            self._suspect = True
+            raise refused(
+                self.path, "journal.io", f"was written to, but the disk did not take it: {exc}"
+            ) from exc
 
     async def _open(self) -> None:
-        await self._patiently(partial(self._exclusively, self._connect), in_thread=True)
+        await self._off_loop(self._connect)
 
-    async def _patiently(self, work: Callable[[], T], *, in_thread: bool = False) -> T:
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        """``work()`` in a thread, while nobody else is at work."""
+        return await self._patiently(work, in_thread=True)
+
+    async def _patiently(self, work: Callable[[], T], *, in_thread: bool = False, alone: bool = True) -> T:
         """``work()``, again and again while others hold the lock, for at most ``timeout`` seconds."""
         deadline, pause = 0.0, 0.001
+        if alone:
+            work = partial(self._exclusively, work)
         while True:
             try:
                 return await _in_thread(work) if in_thread else work()
@@ -172,78 +252,45 @@ class SqliteJournalStore:
         if self._writer is None:
             self._writer, self._reader = open_journal(self.path)
 
-    def _close_writers(self) -> None:
-        for connection in (self._syncer, self._writer):
-            if connection is not None:
-                connection.close()
-        self._syncer = self._writer = None
+    def _disconnect(self) -> None:
+        self._disk.close()
+        with self._reading:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._writer = None
 
-    def _append(
-        self,
-        session: str,
-        events: Sequence[StoredEvent],
-        expected_seq: int,
-        parent: tuple[str, int] | None,
-        durable: bool,
-    ) -> None:
+    def _write_back(self) -> None:
+        """Copy the log into the database, as much of it as others let."""
         if self._writer is None:
             raise self._is_closed()
-        if durable and self._syncer is None:
-            self._syncer = connection_to(self.path, synchronous="FULL")
-        connection = self._syncer if durable and self._syncer else self._writer
-        execute = connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            base = _advance(execute, session, events, expected_seq, parent) << 32
-            for event in events:
-                execute(_INSERT, (base | event[0], *event[1:]))
-            execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-        if self._logged > _CHECKPOINT_CHARS:
-            self._logged = 0
-            # The events are safe in the log; what cannot be written back now will be next time.
-            with suppress(sqlite3.Error):
-                execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._logged = 0
+        kind = "FULL" if self._suspect else "PASSIVE"
+        [(blocked, _, _)] = self._writer.execute(f"PRAGMA wal_checkpoint({kind})")
+        if blocked and self._suspect:
+            raise _Busy
+
+    def _compact(self) -> None:
+        if self._writer is None:
+            raise self._is_closed()
+        self._empty_log(self._writer)
+        self._writer.execute("VACUUM")
+        self._empty_log(self._writer)
+        for version in UPGRADES:
+            backup_of(self.path, version).unlink(missing_ok=True)
+
+    def _empty_log(self, writer: sqlite3.Connection) -> None:
+        """Write the log back and cut it to nothing; others may neither read nor write meanwhile."""
+        [(blocked, _, _)] = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if blocked:
+            raise _Busy
 
     def _is_closed(self) -> JournalError:
         return refused(self.path, "journal.closed", "was closed")
 
 
 class _Busy(Exception):  # noqa: N818 - a signal within this module, never seen outside
-    """Another task of this process is writing."""
-
-
-_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_BEGIN_SESSION = (
-    "INSERT INTO sessions (id, seq, created, updated, parent_session, parent_seq) VALUES (?, ?, ?, ?, ?, ?)"
-    " RETURNING number"
-)
-_ADVANCE_SESSION = "UPDATE sessions SET seq = ?, updated = ? WHERE id = ? AND seq = ? RETURNING number"
-
-
-def _advance(
-    execute: Callable[..., sqlite3.Cursor],
-    session: str,
-    events: Sequence[StoredEvent],
-    expected_seq: int,
-    parent: tuple[str, int] | None,
-) -> int:
-    """Move the session's end over ``events``, which are not none; return the session's number."""
-    end, at = expected_seq + len(events), events[-1].at
-    if expected_seq:
-        numbers = execute(_ADVANCE_SESSION, (end, at, session, expected_seq)).fetchall()
-        if numbers:
-            return int(numbers[0][0])
-    known = execute("SELECT seq FROM sessions WHERE id = ?", (session,)).fetchone()
-    actual = known[0] if known else 0
-    if known or expected_seq:
-        raise conflict(session, expected=expected_seq, actual=actual)
-    opener = parent or (None, None)
-    [(number,)] = execute(_BEGIN_SESSION, (session, end, events[0].at, at, *opener)).fetchall()
-    return int(number)
+    """Another task of this process, or another process, is at work."""
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

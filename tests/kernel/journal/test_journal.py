@@ -362,10 +362,10 @@ async def test_an_event_of_a_later_version_is_refused_with_words() -> None:
     text = '{"kind":"message"}'
     mark = checksum("a", 1, 1.0, "ann", None, 99, text)
     await store.append("a", [StoredEvent(1, 1.0, "ann", None, "message", 99, mark, text)], expected_seq=0)
-    with pytest.raises(JournalError, match="version 99 cannot be read") as caught:
+    with pytest.raises(JournalError, match="version 99, cannot be read") as caught:
         await Journal(store).open("a")
     assert caught.value.code == "journal.version"
-    assert caught.value.details == {"session": "a", "seq": 1}
+    assert caught.value.details == {"session": "a", "seq": 1, "kind": "message", "version": 99, "known": 1}
 
 
 async def test_one_damaged_session_does_not_hide_the_others() -> None:
@@ -373,7 +373,7 @@ async def test_one_damaged_session_does_not_hide_the_others() -> None:
     journal = Journal(store, clock=ticking(), new_id=named("good", "copied"))
     await (await journal.create()).append(said("hello"), actor="ann")
     [row] = await store.read("good")
-    await store.append("bad", [row], expected_seq=0)
+    await store.append("bad", [row._replace(session="bad")], expected_seq=0)
     assert {info.id: (info.title, info.status) for info in await journal.sessions()} == {
         "good": ("hello", "none"),
         "bad": ("", "damaged"),
