@@ -59,7 +59,7 @@ class AssistantAgent:
         memory: asked for passages before each answer; the answer's citations are checked against it.
         functions: names (``"math"``, ``"units.convert"``), callables or functions it may call. None:
             what was added to the kernel in code, and every third-party plugin that is allowed.
-        limits: how far one run may go.
+        limits: how far one run may go; the configured ``[limits]`` by default.
 
     ::
 
@@ -82,7 +82,7 @@ class AssistantAgent:
         self.name = name
         self.kernel = kernel
         self.memory = memory
-        self.limits = limits or Limits()
+        self.limits = limits or Limits.model_validate(kernel.config.limits)
         self._model = model
         self._instructions = system(instructions) if instructions else None
         self._chosen = functions

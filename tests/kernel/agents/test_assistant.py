@@ -13,6 +13,7 @@ from kernloom import (
     ApprovalRequired,
     AssistantAgent,
     Citation,
+    Config,
     Context,
     Conversation,
     Grounding,
@@ -188,6 +189,13 @@ async def test_rounds_are_limited_and_the_conversation_stays_valid() -> None:
     (info,) = await agent.kernel.journal.sessions()
     assert info.status == "failed"
     assert (await agent.run("go on", session=info.id)).text == "later"
+
+
+async def test_the_configured_limits_hold_where_none_are_given() -> None:
+    kernel = Kernel(config=Config.load(flags={"limits.rounds": "1"}))
+    agent = agent_with(call("add", a=1, b=1), kernel=kernel)
+    with pytest.raises(LimitReached, match="1 rounds"):
+        await agent.run("loop")
 
 
 async def test_calls_are_limited_before_they_are_made() -> None:
