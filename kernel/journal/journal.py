@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from types import TracebackType
-from typing import Literal
 
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
@@ -23,25 +23,15 @@ from .events import Event, EventData, MessageAdded, RunStarted
 from .history import History
 from .leases import Leases
 from .records import corrupt, pack, unpack
-from .stores import JournalStore, SessionHead, StoredEvent
+from .stores import JournalStore, SessionHead, StoredEvent, unknown_event
 from .transcript import Transcript
+from .view import RUN_STATUS, RunStatus, View
 
 #: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
 _KEPT = 64
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
-
-RunStatus = Literal["none", "unfinished", "waiting", "finished", "failed", "cancelled", "damaged"]
-
-_RUN_STATUS: dict[str, RunStatus] = {
-    "run.started": "unfinished",
-    "run.resumed": "unfinished",
-    "run.paused": "waiting",
-    "run.finished": "finished",
-    "run.failed": "failed",
-    "run.cancelled": "cancelled",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +217,12 @@ class Journal:
         read = self._store.read
         said = await read(head.id, kinds={"message"}, limit=3)
         ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
-        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        ended = await read(head.id, kinds=RUN_STATUS.keys(), newest=True, limit=1)
         started = unpack(head, ran[0]).data if ran else None
         return (
             _title(unpack(head, row).data for row in said),
             started.name if isinstance(started, RunStarted) else "",
-            _RUN_STATUS[ended[0].kind] if ended else "none",
+            RUN_STATUS[ended[0].kind] if ended else "none",
         )
 
 
@@ -283,6 +273,20 @@ class SessionLog:
     def messages(self) -> list[Message]:
         """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
         return self._transcript.messages()
+
+    def at(self, seq: int) -> View:
+        """The session as it was when event ``seq`` had just happened; 0: before the first.
+
+        Raises:
+            JournalError: ``journal.unknown_event``.
+        """
+        if not 0 <= seq <= self.seq:
+            raise unknown_event(self.id, seq)
+        return View.of(self.id, islice(self.events, seq))
+
+    def as_of(self, time: float) -> View:
+        """The session as it was at ``time``, in seconds since the epoch: before its first later event."""
+        return View.of(self.id, takewhile(lambda event: event.at <= time, self.events))
 
     @asynccontextmanager
     async def claim(self, run: str) -> AsyncIterator[None]:
