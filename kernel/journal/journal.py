@@ -19,7 +19,8 @@ from types import TracebackType
 
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
-from .events import Event, EventData, MessageAdded, RunStarted
+from .edits import Edit
+from .events import Event, EventData, Forked, MessageAdded, RunStarted
 from .history import History
 from .leases import Leases
 from .records import corrupt, pack, unpack
@@ -133,6 +134,46 @@ class Journal:
             log = self._open.get(head.id) or self._log(head)
         await log.refresh()
         return self._keep(log)
+
+    async def fork(
+        self, session: str, *, at: int, edit: Edit | None = None, by: str = "code"
+    ) -> SessionLog:
+        """A new session that shares the first ``at`` events of ``session`` and goes its own way from there.
+
+        Resume what was under way then (``agent.resume(fork.id)``, ``Plan.resume(kernel, fork.id)``), or say
+        something new (``agent.run(text, session=fork.id)``). The original stays as it is. Calls that were
+        open are made anew in the fork, under idempotency keys of its own: what the original did after event
+        ``at``, sub-agents included, the fork does again. What a call asked for and was allowed before that
+        stays allowed.
+
+        Args:
+            session: which; it may be a fork, and a run may be at work in it.
+            at: the last event to share; 0: none.
+            edit: replaces event ``at``, of which the fork then has its own; see :mod:`.edits`.
+            by: who forks it.
+
+        Raises:
+            NotFoundError: the session is not there.
+            JournalError: ``journal.unknown_event``.
+            UsageError: ``journal.edit``, the event cannot be edited so.
+            InvariantError: the edited event cannot follow on those before it.
+        """
+        log = await self.open(session)
+        if not (0 if edit is None else 1) <= at <= log.seq:
+            raise unknown_event(log.id, at)
+        edited = None if edit is None else edit(log.events[at - 1].data)
+        name, shared = self._new_id(), at if edit is None else at - 1
+        forked = Forked(of=log.id, at=at, edited=edit is not None)
+        tried = History(event.data for event in log.events[:shared])
+        if edited is not None:
+            tried.apply(edited)
+        await self._store.fork(name, at=shared, of=log.id)
+        fork = await self.open(name)
+        if edited is not None:
+            event = log.events[at - 1]
+            await fork.append(edited, actor=event.actor, run=event.run)
+        await fork.append(forked, actor=by)
+        return fork
 
     async def find(self, session: str) -> SessionHead:
         """What the store knows of the session of that id, or of the one whose id starts so.
