@@ -16,13 +16,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..journal.diff import Divergence, diff
-from ..journal.events import Event, EventData, FunctionFinished, dump_data
+from ..journal.events import (
+    Event,
+    EventData,
+    FunctionFinished,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunPaused,
+    dump_data,
+)
 from ..journal.journal import SessionLog
 from ..journal.leases import Leases
 from ..journal.records import pack
 from ..journal.store_memory import InMemoryJournalStore
 from ..journal.stores import SessionHead
-from .stages import HOUSE, Stage, is_cancelled
+from .stages import HOUSE, Stage, is_cancelled, is_stop
 
 NAMES = ("the record", "the replay")
 _Key = tuple[str, str, str | None]
@@ -51,6 +60,7 @@ class Tape:
         self._stage: Stage | None = None
         self._waiting: dict[_Key, list[_Turn]] = defaultdict(list)
         self._held: list[asyncio.Future[None]] = []
+        self._stopped: set[asyncio.Task[Any] | None] = set()
         self._timeouts: list[asyncio.Timeout] = []
 
     @property
@@ -79,6 +89,7 @@ class Tape:
             future.cancel()
         self._waiting.clear()
         self._held.clear()
+        self._stopped.clear()
 
     def coming(self, *kinds: str, where: Callable[[Event], bool] | None = None) -> Event | None:
         """The next event of the stage, or the next of these kinds, for which ``where`` holds."""
@@ -90,27 +101,51 @@ class Tape:
 
     async def hold(self) -> None:
         """Wait for what never came, until whoever waits is stopped."""
-        if self._stage is None:
+        task = asyncio.current_task()
+        if self._stage is None or task in self._stopped:
+            self._stopped.discard(task)
             raise asyncio.CancelledError
         self._held.append(asyncio.get_running_loop().create_future())
         await self._held[-1]
 
     async def turn(self, event: Event, unless: Callable[[], bool] | None) -> bool:
-        """Wait until ``event`` is next; False when it is not wanted any more."""
-        if self._stage is None:
-            raise asyncio.CancelledError  # the stage is over: the process of that time had died here
-        due = self.next
-        if due is None or _key(due) != _key(event):
-            waiting = self._waiting[_key(event)]
-            granted = asyncio.get_running_loop().create_future()
-            turn = _Turn(event, unless, granted, sys.exc_info()[1])
-            waiting.append(turn)
+        """Wait until ``event`` is next; False when it is not wanted any more.
+
+        Whoever is stopped while waiting for what is on record had got so far before: they are stopped at
+        the next thing that is not.
+        """
+        task, due = asyncio.current_task(), self.next
+        while due is None or _key(due) != _key(event):
+            if self._stage is None or (task in self._stopped and not self._is_ahead(event)):
+                self._stopped.discard(task)
+                raise asyncio.CancelledError
             try:
-                return await turn.granted
-            finally:
-                if turn in waiting:
-                    waiting.remove(turn)
+                return await self._wait(event, unless)
+            except asyncio.CancelledError:
+                if self._stage is None or not self._is_ahead(event):
+                    raise
+                self._stopped.add(task)
+                due = self.next
         return unless is None or not unless()
+
+    async def _wait(self, event: Event, unless: Callable[[], bool] | None) -> bool:
+        waiting = self._waiting[_key(event)]
+        granted = asyncio.get_running_loop().create_future()
+        turn = _Turn(event, unless, granted, sys.exc_info()[1])
+        waiting.append(turn)
+        try:
+            return await granted
+        finally:
+            if turn in waiting:
+                waiting.remove(turn)
+
+    def _is_ahead(self, event: Event) -> bool:
+        """Whether the event is still to come in the stage."""
+        wanted = _key(event)
+        return any(
+            self.record[place].kind == event.kind and _key(self.record[place]) == wanted
+            for place in range(self.place, self.stage.end)
+        )
 
     def played(self) -> None:
         """Go on, and give the turn to who waits for it."""
@@ -235,9 +270,13 @@ class ReplayLog(SessionLog):
         return pack(self._head, self.seq + 1, self._now(), actor, run, data)[0]
 
     def _as_recorded(self, data: EventData) -> EventData:
-        """A result comes from the record, and so does the form it was recorded in."""
+        """A result is the record's, in the form it was recorded in; so is that a run was stopped."""
+        stage, due = self._tape.stage, self._tape.next
+        if isinstance(stage.ending, RunCancelled) and isinstance(data, RunFinished | RunFailed | RunPaused):
+            # Stopped when it was about to end; where else it ends by itself, that is not as it was.
+            return stage.ending if due is None or is_stop(due) else data
         if isinstance(data, FunctionFinished):
-            known = self._tape.stage.outcomes.get(data.result.call_id)
+            known = stage.outcomes.get(data.result.call_id)
             if known is not None and isinstance(known.data, FunctionFinished):
                 return known.data
         return data
