@@ -137,8 +137,10 @@ class _Wanted:
 
     person: str | None
     text: str | None
-    #: What they said, where it is telling, and what they said shortly, by session.
+    #: What they said, where it is telling; and the lengths of it, by how it begins.
     said: set[str] = field(default_factory=set)
+    lengths: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: What they said in short, by session.
     short: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def everything(self) -> bool:
@@ -161,6 +163,7 @@ class _Wanted:
         for words in map(str.strip, _words(event.data)):
             if len(words) >= _TELLING:
                 self.said.add(words)
+                self.lengths[words[:_TELLING]].add(len(words))
             elif words:
                 self.short[event.session].add(words)
 
@@ -172,7 +175,17 @@ class _Wanted:
         if self.text is not None and any(map(self.mentions, found)):
             return True
         short = self.short.get(event.session, ())
-        return any(words.strip() in short or any(long in words for long in self.said) for words in found)
+        return any(words.strip() in short or self.repeats(words) for words in found)
+
+    def repeats(self, words: str) -> bool:
+        """Whether something telling stands in ``words``, however much was said: one look a character."""
+        if not self.said:
+            return False
+        return any(
+            words[at : at + length] in self.said
+            for at in range(len(words) - _TELLING + 1)
+            for length in self.lengths.get(words[at : at + _TELLING], ())
+        )
 
     def mentions(self, words: str) -> bool:
         return self.text is not None and self.text.casefold() in words.casefold()

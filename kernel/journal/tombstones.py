@@ -18,7 +18,7 @@ from .events import EventData, QuestionAnswered
 FORGOTTEN = "[forgotten]"
 
 #: Texts that hold a history together, or name what is public anyway. Any other is forgotten.
-_STRUCTURE = frozenset({
+STRUCTURE = frozenset({
     "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model",
     "name", "parent", "question_id", "run", "session", "step", "what",
 })  # fmt: skip
@@ -110,7 +110,7 @@ def _stays(value: Frozen, name: str) -> bool:
         return value.role == "assistant"
     if isinstance(value, QuestionAnswered) and name == "answer":
         return value.answer in _DECISIONS
-    return name in _STRUCTURE and isinstance(item, (str, tuple))
+    return name in STRUCTURE and isinstance(item, (str, tuple))
 
 
 def _left(name: str, item: Any) -> Any:

@@ -20,6 +20,7 @@ from kernloom.kernel.journal import (
 )
 from kernloom.kernel.journal.encryption import EncryptedJournalStore, new_key
 from kernloom.kernel.journal.events import (
+    MODELS,
     FunctionFinished,
     FunctionStarted,
     MessageAdded,
@@ -35,7 +36,7 @@ from kernloom.kernel.journal.events import (
     StepStarted,
 )
 from kernloom.kernel.journal.forgetting import Forgotten, Touched, forget
-from kernloom.kernel.journal.tombstones import FORGOTTEN, named, said, tombstone
+from kernloom.kernel.journal.tombstones import FORGOTTEN, STRUCTURE, named, said, tombstone
 from kernloom.kernel.messages import Grounding, Message, Passage, ToolCall, ToolResult, assistant, user
 
 WHERE = "I live in Hällby, Strandgatan 7"
@@ -326,3 +327,19 @@ def test_a_history_with_tombstones_is_a_history() -> None:
         FunctionFinished(result=ToolResult(call_id="c1", name=CALL.name, content="x"), value=[1]),
     ]
     assert History(map(tombstone, data)).open_calls() == ()
+
+
+def test_what_goes_and_what_stays_was_decided_for_every_field_of_every_kind() -> None:
+    """A new field of text or of any value must be put here, or among what holds a history together."""
+    going = {
+        f"{kind}.{name}"
+        for kind, model in MODELS.items()
+        for name, field in model.model_fields.items()
+        if field.annotation in (str, Any, dict[str, Any]) and name not in STRUCTURE
+    }
+    assert going == {
+        "run.started.input", "run.finished.output", "run.failed.error", "model.failed.error",
+        "function.finished.value", "question.asked.text", "question.answered.answer", "question.answered.by",
+        "plan.made.plan", "step.started.arguments", "step.finished.result", "step.failed.error",
+        "step.skipped.reason",
+    }  # fmt: skip
