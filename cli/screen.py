@@ -104,7 +104,7 @@ class Screen:
             return
         click.echo(f"{self.paint('error', 'bad', err=True)} {code}: {message}", err=True)
         if hint:
-            click.echo(f"  {hint}", err=True)
+            click.echo("  " + hint.replace("\n", "\n  "), err=True)
         click.echo(self.paint(f"  {page}", "dim", err=True), err=True)
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +60,8 @@ class AssistantAgent:
         functions: names (``"math"``, ``"units.convert"``), callables or functions it may call. None:
             what was added to the kernel in code, and every third-party plugin that is allowed.
         limits: how far one run may go.
+        spec: kept with every run beside the names of its model and functions, for whoever has to make
+            this agent again in another process; JSON, and never a secret.
 
     ::
 
@@ -78,6 +80,7 @@ class AssistantAgent:
         memory: Grounder | None = None,
         functions: Sequence[str | Callable[..., Any] | Function] | None = None,
         limits: Limits | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.kernel = kernel
@@ -86,6 +89,7 @@ class AssistantAgent:
         self._model = model
         self._instructions = system(instructions) if instructions else None
         self._chosen = functions
+        self._spec = dict(spec or {})
 
     @cached_property
     def model(self) -> ChatModel:
@@ -285,7 +289,7 @@ class AssistantAgent:
         """What the record keeps of how this agent was made; names only, never a secret."""
         model = self._model if isinstance(self._model, str) else None
         chosen = [name for name in self._chosen or () if isinstance(name, str)]
-        return {"model": model or self.model.info.name, "functions": chosen}
+        return {"model": model or self.model.info.name, "functions": chosen, **self._spec}
 
     async def _prepare(self, run: _Run) -> None:
         """Ask memory what is known about the question."""

@@ -39,7 +39,7 @@ class AuditLine(Frozen):
     asked_at: float
     #: The agent or plan for which it was asked.
     asked_by: str
-    about: Literal["approval", "review", "clarification"]
+    about: Literal["approval", "review", "clarification", "in_doubt"]
     text: str
     #: The function that was to be called, the call's id, and its arguments as JSON text.
     function: str | None = None

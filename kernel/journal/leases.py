@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import JournalError
-from .stores import JournalStore
+from .stores import JournalStore, Lease
 
 #: How long a lease lasts unless it is renewed, which happens three times in that span.
 SECONDS = 30.0
@@ -64,6 +64,11 @@ class Leases:
 
     async def _lease(self, session: str, holder: str) -> None:
         await self._store.lease(session, holder, seconds=self._seconds, now=self._clock())
+
+
+def is_alive(lease: Lease, *, now: float) -> bool:
+    """Whether somebody works under a lease, as far as can be seen from here."""
+    return lease.until > now and not _died_here(lease.holder)
 
 
 class _Every:
