@@ -11,6 +11,11 @@ _COMMANDS = {
     "show": Late("runs_show:show", "One session from its first word, and what it waits for."),
     "resolve": Late("runs_resolve:resolve", "Answer a question that a run waits for."),
     "resume": Late("runs_resume:resume", "Go on with a run that died or waited for a person."),
+    "export": Late("runs_keep:export", "Print one session as JSON lines."),
+    "import": Late("runs_keep:import_", "Take in a session that was exported."),
+    "prune": Late("runs_keep:prune_", "Remove sessions for good, by age or by name."),
+    "forget": Late("runs_forget:forget_", "Replace what a person said, or a text, by tombstones."),
+    "audit": Late("runs_forget:audit_", "Who was asked what, who answered, what came of it."),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Literal
 
@@ -48,6 +49,8 @@ class AuditLine(Frozen):
     #: ``allow``, ``deny`` or free text; None while nobody has answered.
     answer: str | None = None
     answered_by: str | None = None
+    #: The arguments they put in the place of those asked about, as JSON text; None: they changed none.
+    allowed: str | None = None
     answered_at: float | None = None
     #: What became of the call; None while it has no outcome, or if the question was about none.
     outcome: Outcome | None = None
@@ -128,4 +131,6 @@ def _line(
         found.update(
             answer=answer.data.answer, answered_by=answer.data.by or answer.actor, answered_at=answer.at
         )
+        if answer.data.arguments is not None:
+            found.update(allowed=json.dumps(answer.data.arguments, ensure_ascii=False))
     return line.model_copy(update=found)
