@@ -27,7 +27,7 @@ SHORT_WAY = (
     " new.checksum, new.text, new.origin); END",
 )
 _ONE = "INSERT INTO one VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ADVANCE = "UPDATE sessions SET seq = ?, updated = ? WHERE id = ? AND seq = ? RETURNING number"
+_ADVANCE = "UPDATE sessions SET seq = ?, updated = ? WHERE number = ? AND seq = ?"
 _BEGIN = (
     "INSERT INTO sessions (id, seq, created, updated, parent_session, parent_seq, base_session, base_seq)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number"
@@ -60,9 +60,11 @@ def append(
     events: Sequence[StoredEvent],
     expected_seq: int,
     parent: tuple[str, int] | None,
+    number: int | None,
 ) -> int:
-    """Write ``events``, which are not none, and return the session's number."""
-    number = _advance(execute, session, events, expected_seq, parent)
+    """Write ``events``, which are not none, and return the session's number; it may be known already."""
+    if number is None or not _advance_known(execute, number, events, expected_seq):
+        number = _advance(execute, session, events, expected_seq, parent)
     place = number << 32
     for event in events:
         origin = event[8]
@@ -94,22 +96,23 @@ def _advance(
     parent: tuple[str, int] | None,
 ) -> int:
     """Move the session's end over ``events``; return the session's number."""
-    end, at = expected_seq + len(events), events[-1].at
-    if expected_seq:
-        numbers = execute(_ADVANCE, (end, at, session, expected_seq)).fetchall()
-        if numbers:
-            return int(numbers[0][0])
     known = execute("SELECT seq, number FROM sessions WHERE id = ?", (session,)).fetchone()
     actual = known[0] if known else 0
     if actual != expected_seq:
         raise conflict(session, expected=expected_seq, actual=actual)
-    if known:  # a fork that shares nothing
-        execute(
-            "UPDATE sessions SET seq = ?, created = ?, updated = ? WHERE number = ?",
-            (end, events[0].at, at, known[1]),
-        )
-        return int(known[1])
-    return _begin(execute, SessionHead(session, end, events[0].at, at, parent))
+    first, last = events[0].at, events[-1].at
+    if not known:
+        return _begin(execute, SessionHead(session, len(events), first, last, parent))
+    if not actual:  # a fork that shares nothing
+        execute("UPDATE sessions SET created = ? WHERE number = ?", (first, known[1]))
+    _advance_known(execute, known[1], events, expected_seq)
+    return int(known[1])
+
+
+def _advance_known(execute: Execute, number: int, events: Sequence[StoredEvent], expected_seq: int) -> bool:
+    """Move the end of the session of that ``number``, if it is where it should be."""
+    end = expected_seq + len(events)
+    return execute(_ADVANCE, (end, events[-1].at, number, expected_seq)).rowcount == 1
 
 
 def _begin(execute: Execute, head: SessionHead) -> int:

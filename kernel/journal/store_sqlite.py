@@ -80,8 +80,9 @@ class SqliteJournalStore:
         if len(events) > 1 or not self._append_one(session, events[0], expected_seq):
             if len(self._numbers) > _NUMBERS:
                 self._numbers.clear()
+            number = self._numbers.get(session)
             self._numbers[session] = await self._write(
-                lambda execute: rows.append(execute, session, events, expected_seq, parent)
+                lambda execute: rows.append(execute, session, events, expected_seq, parent, number)
             )
         self._logged += sum([len(event.text) for event in events], _COMMIT_BYTES)
         if durable:
@@ -185,7 +186,7 @@ class SqliteJournalStore:
         def whole() -> T:
             if self._writer is None:
                 raise self._is_closed()
-            execute = self._writer.execute
+            execute = self._writer.cursor().execute
             execute("BEGIN IMMEDIATE")
             try:
                 done = work(execute)
