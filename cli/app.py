@@ -24,7 +24,7 @@ _COMMANDS = {
     "init": Late("init:init", "Start a project here: a commented kernloom.toml."),
     "demo": Late("demo:demo", "See it work: a handbook, three questions, a saved plan."),
     "ask": Late("ask:ask", "Ask one question of your documents."),
-    "chat": Late("chat:chat", "Talk; --session goes on with an earlier talk."),
+    "chat": Late("chat:chat", "Talk; --session goes on with an earlier session."),
     "memory": Late("memory:memory", "Add, search and list your documents."),
     "plan": Late("plan:plan", "Make, check and run saved plans."),
     "functions": Late("functions:functions", "List what can be called."),

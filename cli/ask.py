@@ -21,7 +21,7 @@ from .workspace import offer, open_agent
 @click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
 @click.option("--k", "passages", type=click.IntRange(min=1), help="How many passages the model is given.")
-@click.option("--session", metavar="ID", help="Go on with an earlier talk.")
+@click.option("--session", metavar="ID", help="Go on with an earlier session.")
 @offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj

@@ -28,7 +28,7 @@ _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 @click.command(cls=Command)
 @click.option("-m", "--model", metavar="PROVIDER:MODEL", help="Who answers; extractive only quotes.")
 @click.option("--memory", metavar="PATH", help="Another memory than the project's.")
-@click.option("--session", metavar="ID", help="Go on with this talk; 'last' is the one used last.")
+@click.option("--session", metavar="ID", help="Go on with this session; 'last' is the one used last.")
 @offer
 @click.option("-y", "--yes", is_flag=True, help="Approve every call the model makes.")
 @click.pass_obj
@@ -40,7 +40,7 @@ def chat(
     functions: tuple[str, ...],
     yes: bool,
 ) -> None:
-    """Talk; --session goes on with an earlier talk.
+    """Talk; --session goes on with an earlier session.
 
     Without a terminal, each line of stdin is one message.
     """
@@ -83,7 +83,7 @@ def _said(screen: Screen) -> Iterator[str]:
 
 
 def _turn(runner: asyncio.Runner, talk: _Talk, text: str) -> None:
-    """One message and its answer. An error or Ctrl-C ends the turn, not the talk."""
+    """One message and its answer. An error or Ctrl-C ends the turn, not the session."""
     screen = talk.screen
     try:
         runner.run(talk.say(text))
@@ -106,7 +106,7 @@ class _Talk:
         self.session: str | None = None
 
     async def resume(self, session: str) -> None:
-        """Go on with an earlier talk, reminding of where it stood."""
+        """Go on with an earlier session, reminding of where it stood."""
         log = await _found(self.agent.kernel, session)
         self.session = log.id
         screen = self.screen

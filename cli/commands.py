@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from ..kernel.errors import nearest
+from ..kernel.errors import did_you_mean, nearest
 from .screen import Screen
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -64,11 +64,9 @@ class Group(click.Group):
         """click's, with our own words for a name that is none."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            near = nearest(name, self.list_commands(ctx))
             said = f"There is no command {ctx.command_path + ' ' + name!r}."
-            if near:
-                said += f" Did you mean {' or '.join(repr(n) for n in near)}?"
-            raise click.UsageError(said, ctx=ctx)
+            hint = did_you_mean(nearest(name, self.list_commands(ctx)))
+            raise click.UsageError(f"{said} {hint}" if hint else said, ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

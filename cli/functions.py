@@ -88,10 +88,7 @@ def _page(screen: Screen, function: Function) -> str:
     lines = [screen.paint(called(function), "strong"), "", function.description, ""]
     lines += [table(rows, indent="  "), ""] if rows else []
     lines.append(f"effects: {' '.join(sorted(function.effects)) or 'none'}")
-    example = " ".join(
-        f"{name}=…" for name in function.parameters.get("properties", {}) if name in required
-    )
-    lines.append(f"kernloom call {function.name} {example}".rstrip())
+    lines.append(example(function))
     return "\n".join(lines)
 
 

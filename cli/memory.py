@@ -108,10 +108,9 @@ async def _search(screen: Screen, query: str, k: int, chosen: str | None) -> lis
 
 def _hit(screen: Screen, hit: Hit) -> str:
     chunk = hit.chunk
-    place = f"{chunk.source}:{chunk.line_start}-{chunk.line_end}"
     keyword = f"keyword #{hit.keyword_rank}" if hit.keyword_rank else "keyword -"
     vector = f"vector #{hit.vector_rank}" if hit.vector_rank else "vector -"
-    head = f"{screen.paint(place, 'strong')}  {keyword}  {vector}  {hit.score:.3f}"
+    head = f"{screen.paint(chunk.place, 'strong')}  {keyword}  {vector}  {hit.score:.3f}"
     text = " ".join(chunk.text.split())
     return f"{head}\n    {text[:160]}{'…' if len(text) > 160 else ''}"
 

@@ -11,7 +11,15 @@ from typing import Any
 
 import click
 
-from ..kernel.errors import ApprovalRequired, ModelRetry, NotFoundError, PlanError, UsageError, nearest
+from ..kernel.errors import (
+    ApprovalRequired,
+    ModelRetry,
+    NotFoundError,
+    PlanError,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
 from ..kernel.functions import as_json
 from ..kernel.safe_yaml import write_yaml
 from ..planners.engine import run_plan
@@ -175,9 +183,7 @@ def _loaded(file: Path) -> Plan:
         raise NotFoundError(
             f"There is no plan {str(file)!r}.",
             code="plan.not_found",
-            hint=f"Did you mean {' or '.join(repr(str(file.parent / name)) for name in near)}?"
-            if near
-            else None,
+            hint=did_you_mean([str(file.parent / name) for name in near]),
         )
     return Plan.load(file)
 

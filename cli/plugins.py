@@ -112,9 +112,7 @@ def _offers(record: PluginRecord) -> str:
     if record.status in ("failed", "incompatible", "blocked"):
         return f"{record.why} -> kernloom plugins show {record.name}"
     words = [", ".join(record.functions)] if record.functions else []
-    words += [
-        f"{kind}: {', '.join(names)}" for kind, names in record.provides.items() if kind != "functions"
-    ]
+    words += [f"{kind}: {', '.join(names)}" for kind, names in record.provides.items()]
     return "; ".join(words) or "-"
 
 
@@ -124,15 +122,10 @@ def _page(screen: Screen, record: PluginRecord) -> str:
     if record.why:
         rows += [["why", f"{record.why} ({record.where})"], ["what to do", record.hint or "-"]]
     rows += [[f"{record.name}.{name}", _words(effects)] for name, effects in record.functions.items()]
-    rows += [[kind, _words(names)] for kind, names in _others(record)]
+    rows += [[kind, _words(names)] for kind, names in record.provides.items()]
     rows += [[f"touches {kind}", _words(names)] for kind, names in record.touches.items()]
     head = screen.paint(record.name, "strong") + (f"  {record.description}" if record.description else "")
     return f"{head}\n\n{table(rows, indent='  ')}"
-
-
-def _others(record: PluginRecord) -> list[tuple[str, tuple[str, ...]]]:
-    """What it provides beside functions."""
-    return [(kind, names) for kind, names in record.provides.items() if kind != "functions"]
 
 
 def _words(names: Iterable[str]) -> str:

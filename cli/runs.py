@@ -172,7 +172,7 @@ def _failure(
 def _retrieved(grounding: Grounding) -> str:
     if not grounding.passages:
         return f"found nothing ({grounding.reason})"
-    places = [f"[{p.label}] {p.source}:{p.line_start}-{p.line_end}" for p in grounding.passages]
+    places = [f"[{p.label}] {p.place}" for p in grounding.passages]
     more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
     verdict = "found" if grounding.found else "doubts that it holds the answer; nearest:"
     return f"{verdict} {', '.join(places[:_PLACES])}{more}"

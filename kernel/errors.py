@@ -13,7 +13,9 @@
     │   ├── FunctionTimeout       it took too long and had no effect that could be in doubt
     │   ├── FunctionInDoubt       nobody knows whether its effect happened
     │   └── FunctionDenied        the policy, or a person, said no
-    ├── ApprovalRequired          a person: somebody must say yes first
+    ├── PersonRequired            a person: the run waits for an answer and can be resumed after it
+    │   ├── ApprovalRequired      somebody must say yes first
+    │   └── ResolutionRequired    somebody must say what became of a call
     ├── ProviderError             the network or the model's provider; may be retried
     ├── LimitReached              whoever set the limit
     ├── PluginError               the plugin's author; names plugin and distribution
@@ -29,7 +31,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class KernloomError(Exception):
@@ -121,10 +123,26 @@ class FunctionDenied(FunctionError):
     code = "function.denied"
 
 
-class ApprovalRequired(KernloomError):
-    """The policy says *ask* and there is nobody to ask. The command line exits with 3."""
+class PersonRequired(KernloomError):
+    """A person has to answer before this can go on. The command line exits with 3.
+
+    ``details`` hold ``question`` (its id) and, inside a conversation, ``session``: answer it with
+    ``Conversation.answer`` or ``kernloom runs resolve``, and resume the run.
+    """
+
+    code = "person.required"
+
+
+class ApprovalRequired(PersonRequired):
+    """The policy says *ask* and there is nobody to ask."""
 
     code = "approval.required"
+
+
+class ResolutionRequired(PersonRequired):
+    """The process stopped in the middle of a call, and nothing but a person can say whether it was done."""
+
+    code = "call.in_doubt"
 
 
 class ProviderError(KernloomError):
@@ -197,14 +215,22 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
 
 
+def did_you_mean(near: Sequence[str]) -> str | None:
+    """The hint that names what is near; None when nothing is."""
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """What to write in place of ``name``: what is near it, else what there is; None if there is nothing."""
+    known = sorted(known)
+    listed = f"There is: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}." if known else None
+    return did_you_mean(nearest(name, known)) or listed
+
+
 def not_found(kind: str, name: str, known: Iterable[str], *, code: str | None = None) -> NotFoundError:
     """A :class:`NotFoundError` that names what was looked for and what is near it."""
     known = sorted(known)
     near = nearest(name, known)
-    if near:
-        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?"
-    elif known:
-        hint = f"There is: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
-    else:
-        hint = None
-    return NotFoundError(f"There is no {kind} {name!r}.", code=code, hint=hint, name=name, near=near)
+    return NotFoundError(
+        f"There is no {kind} {name!r}.", code=code, hint=suggestion(name, known), name=name, near=near
+    )

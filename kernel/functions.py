@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,12 +26,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from .errors import (
-    ApprovalRequired,
     FunctionError,
     FunctionFailed,
     FunctionInDoubt,
     FunctionTimeout,
     LimitReached,
+    PersonRequired,
     UsageError,
 )
 from .models.base import FunctionSpec
@@ -63,10 +65,19 @@ class Context:
     actor: str = "code"
     origin: Origin = "code"
     call_id: str | None = None
+    #: The same for every attempt at this call, and for no other: pass it on to whatever has the effect.
+    idempotency_key: str | None = None
     #: How many agents and plans stand above this call.
     depth: int = 0
     #: The application's own object, as given to ``Kernel`` or to ``run``.
     deps: Any = None
+    #: Set when the call is cancelled or out of time; a function that runs in a thread should look at it.
+    stop: threading.Event | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this call any more."""
+        return self.stop is not None and self.stop.is_set()
 
     @property
     def session(self) -> str | None:
@@ -79,6 +90,14 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """What ``reconcile(key)`` returns for a call that was done; None says that it was not."""
+
+    #: What the call returned, or would have.
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionOptions:
     """What ``@function`` was told."""
 
@@ -86,7 +105,7 @@ class FunctionOptions:
     description: str | None = None
     effects: frozenset[Effect] = frozenset()
     idempotent: bool = False
-    reconcile: Callable[..., Any] | None = None
+    reconcile: Callable[..., Any] | str | None = None
     approval: Verdict | None = None
     timeout: float | None = None
     inline: bool = False
@@ -104,7 +123,7 @@ def function(
     description: str | None = None,
     effects: Iterable[Effect] = (),
     idempotent: bool = False,
-    reconcile: Callable[..., Any] | None = None,
+    reconcile: Callable[..., Any] | str | None = None,
     approval: Verdict | None = None,
     timeout: float | None = None,
     inline: bool = False,
@@ -118,7 +137,9 @@ def function(call: Any = None, /, **options: Any) -> Any:
         description: what a model is told; the docstring by default.
         effects: what it does to the world, a subset of ``read write network exec spend``.
         idempotent: calling it again with the same idempotency key changes nothing more.
-        reconcile: ``reconcile(key)`` says whether and how a call in doubt was done.
+        reconcile: ``reconcile(key)`` says of a call that a crash left in doubt whether it was done: it
+            returns :class:`Done` with the result, or None. A callable (a method's takes ``self``), or the
+            name of a method beside this one.
         approval: ``allow | ask | deny``, over what the effects ask for.
         timeout: seconds; a changing function that exceeds it is in doubt, not failed.
         inline: it is pure and quick: run it on the event loop without a thread hop.
@@ -247,7 +268,7 @@ class Function:
             if self.timeout is None:
                 return await self._run(validated)
             return await self._run_in_time(validated, self.timeout)
-        except (FunctionError, ApprovalRequired, LimitReached):
+        except (FunctionError, PersonRequired, LimitReached):
             raise
         except Exception as exc:  # the boundary to other people's code: whatever it raises is its outcome
             raise FunctionFailed(
@@ -259,8 +280,58 @@ class Function:
             return await self._call(**kwargs)
         if self.options.inline:
             return self._call(**kwargs)
-        value = await asyncio.to_thread(self._call, **kwargs)
+        value = await self._run_in_thread(kwargs)
         return await value if isinstance(value, Awaitable) else value
+
+    async def _run_in_thread(self, kwargs: dict[str, Any]) -> Any:
+        name = self.signature.hidden_name
+        if name is None:
+            return await asyncio.to_thread(self._call, **kwargs)
+        stop = threading.Event()
+        kwargs[name] = kwargs[name].with_(stop=stop)
+        try:
+            return await asyncio.to_thread(self._call, **kwargs)
+        except asyncio.CancelledError:
+            stop.set()  # a thread cannot be stopped from outside; it can be told
+            raise
+
+    async def reconcile(self, key: str) -> Done | None:
+        """Ask the function whether the call with this idempotency key was done, and with what result.
+
+        Raises:
+            FunctionFailed: it could not say.
+        """
+        ask = self._reconciler
+        try:
+            if inspect.iscoroutinefunction(ask):
+                said = await ask(key)
+            else:
+                said = await asyncio.to_thread(ask, key)
+        except FunctionError:
+            raise
+        except Exception as exc:  # the boundary to other people's code
+            raise FunctionFailed(
+                f"{self.name} could not say whether {key!r} was done: {type(exc).__name__}: {exc}.",
+                function=self.name,
+            ) from exc
+        if said is not None and not isinstance(said, Done):
+            raise FunctionFailed(
+                f"The reconcile of {self.name} returned {said!r}.",
+                hint="Return Done(result), or None when the call was not done.",
+                function=self.name,
+            )
+        return said
+
+    @property
+    def _reconciler(self) -> Callable[[str], Any]:
+        declared = self.options.reconcile
+        owner = getattr(self._call, "__self__", None)
+        if isinstance(declared, str):
+            found: Callable[[str], Any] = getattr(owner, declared)
+            return found
+        assert declared is not None  # noqa: S101 - asked only of functions that declare it
+        takes = len(inspect.signature(declared).parameters)
+        return functools.partial(declared, owner) if owner is not None and takes > 1 else declared
 
     async def _run_in_time(self, kwargs: dict[str, Any], seconds: float) -> Any:
         scope = asyncio.timeout(seconds)

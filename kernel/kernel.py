@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -295,13 +295,15 @@ class Kernel:
         return run_sync(self.invoke(function, **arguments))
 
     async def aclose(self) -> None:
-        """Close the models' connections, the plugins and the journal."""
+        """Close the models' connections, the plugins and the journal, whatever becomes of one of them."""
         models, self._models = list(self._models.values()), {}
-        await asyncio.gather(*(model.aclose() for model in models))
-        if self._registry is not None:
-            await self._registry.aclose()
-        if self._journal is not None:
-            await self._journal.close()
+        async with AsyncExitStack() as closing:  # the last that is pushed is closed first
+            if self._journal is not None:
+                closing.push_async_callback(self._journal.close)
+            if self._registry is not None:
+                closing.push_async_callback(self._registry.aclose)
+            for model in models:
+                closing.push_async_callback(model.aclose)
 
     async def __aenter__(self) -> Self:
         return self

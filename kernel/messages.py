@@ -148,6 +148,11 @@ class Usage(Frozen):
         )
 
 
+def line_range(first: int, last: int) -> str:
+    """Lines as a place names them: ``41-47``, or ``41`` for a single one."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
 class Passage(Frozen):
     """A piece of a stored document, as memory found it, with the place it came from."""
 
@@ -173,6 +178,11 @@ class Passage(Frozen):
     vector_rank: int | None = None
     #: ``[label]`` by which the answer cites it: ``"1"``, ``"2"`` … in the order packed.
     label: str = ""
+
+    @property
+    def place(self) -> str:
+        """``travel.md:41-47``, as an editor or a person reads it."""
+        return f"{self.source}:{line_range(self.line_start, self.line_end)}"
 
 
 class Grounding(Frozen):
@@ -202,7 +212,4 @@ class Citation(Frozen):
     @property
     def place(self) -> str:
         """``travel.md:41-47``, as an editor or a person reads it."""
-        lines = str(self.line_start)
-        if self.line_end != self.line_start:
-            lines += f"-{self.line_end}"
-        return f"{self.source}:{lines}"
+        return f"{self.source}:{line_range(self.line_start, self.line_end)}"

@@ -54,5 +54,15 @@ class ApprovalRequest(Frozen):
     actor: str
 
 
-#: Asks a person; True allows this one call.
-Approver = Callable[[ApprovalRequest], Awaitable[bool]]
+class Approval(Frozen):
+    """What a person said to an :class:`ApprovalRequest`."""
+
+    allow: bool
+    #: Call with these instead.
+    arguments: dict[str, Any] | None = None
+    #: Who said it.
+    by: str = "person"
+
+
+#: Asks a person; True, or an :class:`Approval`, allows this one call.
+Approver = Callable[[ApprovalRequest], Awaitable[bool | Approval]]

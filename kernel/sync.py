@@ -22,7 +22,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 def run_sync(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine to its end from code that is not async.
 
-    Ctrl-C cancels the work, waits for it to stop, and is raised here.
+    Ctrl-C cancels the work, waits for it to stop, and is raised here; a second one does not wait.
 
     Raises:
         UsageError: ``usage.run_sync`` when called from work that ``run_sync`` itself is running.
@@ -39,12 +39,28 @@ def run_sync(work: Coroutine[Any, Any, _T]) -> _T:
             code="usage.run_sync",
             hint="Await the async method instead.",
         )
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    over = threading.Event()
+    tasks: list[asyncio.Task[_T]] = []
+
+    def start() -> None:
+        tasks.append(loop.create_task(work))
+        tasks[0].add_done_callback(lambda _: over.set())
+
+    def stop() -> None:
+        if tasks:
+            tasks[0].cancel()
+        else:  # Ctrl-C came before the loop was told to start
+            work.close()
+            over.set()
+
     try:
-        return future.result()
+        loop.call_soon_threadsafe(start)
+        over.wait()
     except KeyboardInterrupt:
-        future.cancel()
+        loop.call_soon_threadsafe(stop)
+        over.wait()
         raise
+    return tasks[0].result()
 
 
 def _shared_loop() -> asyncio.AbstractEventLoop:

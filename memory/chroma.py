@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.errors import MemoryStoreError, MissingExtraError
+from ..kernel.whole_file import replace_file
 from .locks import writer_lock
 from .records import Chunk
 from .vector import spread
@@ -222,12 +222,7 @@ class ChromaIndex:
         return mark if isinstance(mark, dict) else {}
 
     def _write_mark(self, mark: dict[str, Any]) -> None:
-        target = self._path / "watermark.json"
-        with (self._path / "watermark.new").open("w", encoding="utf-8") as file:
-            json.dump(mark, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, target)
+        replace_file(self._path / "watermark.json", json.dumps(mark).encode())
 
 
 class _Content:

@@ -7,14 +7,13 @@ reader, who is taken to the line.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from ..kernel.messages import Citation, Grounding, Passage
+from .idf import idf_over
 from .text import sentences, terms
 
 _LABEL = re.compile(r"[\[【]\^?(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)[\]】]")
@@ -177,13 +176,11 @@ def _nearest_sentence(text: str, claim: str, weights: Mapping[str, float]) -> tu
 
 def _weights(passages: Sequence[Passage]) -> dict[str, float]:
     """The idf of each term over the sentences of all passages."""
-    holding: Counter[str] = Counter()
-    count = 0
-    for passage in passages:
-        for start, end in sentences(passage.text):
-            holding.update(set(terms(passage.text[start:end])))
-            count += 1
-    return {term: math.log(1 + (count - df + 0.5) / (df + 0.5)) for term, df in holding.items()}
+    return idf_over(
+        set(terms(passage.text[start:end]))
+        for passage in passages
+        for start, end in sentences(passage.text)
+    )
 
 
 def _literal(quote: str, text: str) -> tuple[int, int] | None:

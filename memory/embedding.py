@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel.errors import ConfigError, MemoryStoreError, MissingExtraError
+from ..kernel.whole_file import replace_file
 from .records import Embedder
 
 if TYPE_CHECKING:
@@ -182,9 +183,7 @@ def file_sha256(file: Path, *, verdicts: Path | None = None) -> str:
     newest = dict([*known.items(), (identity, found)][-50:])
     with suppress(OSError):  # a home that cannot be written costs a fifth of a second, no more
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(newest, indent=1), "utf-8")
-        partial.replace(cache)
+        replace_file(cache, json.dumps(newest, indent=1).encode())
     return found
 
 

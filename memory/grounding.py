@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..kernel.messages import Passage
 from .records import Hit
 from .text import sentences
+from .tokens import estimate_tokens
 
 #: Tokens that the label, place and heading of a passage cost in a prompt.
 _FRAME = 24
@@ -20,7 +20,7 @@ def pack(hits: Sequence[Hit], *, tokens: int) -> tuple[Passage, ...]:
 
     A passage that does not fit is left out and smaller ones behind it may still come in; the best one is
     cut at the end of a sentence rather than lost. A text that is already packed is not repeated. Tokens are
-    estimated (:func:`estimate_tokens`), a passage's frame included.
+    estimated (:mod:`.tokens`), a passage's frame included.
     """
     packed: list[Passage] = []
     texts: set[str] = set()
@@ -38,12 +38,6 @@ def pack(hits: Sequence[Hit], *, tokens: int) -> tuple[Passage, ...]:
             texts.add(hit.chunk.text)
             left -= cost
     return tuple(packed)
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens ``text`` is: one for four characters, or for one Chinese one or emoji."""
-    wide = 0 if text.isascii() else sum(1 for character in text if ord(character) > 0x2E7F)
-    return math.ceil((len(text) - wide) / 4) + wide
 
 
 def _cut(text: str, tokens: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..kernel.errors import MissingExtraError
+from .idf import lucene_idf
 from .records import Chunk
 from .text import terms
 
@@ -74,8 +75,6 @@ class KeywordIndex:
         A term that occurs nowhere in the store counts as the rarest one: asking for something unheard of
         must not be covered by the rest.
         """
-        from .okapi import lucene_idf
-
         unseen = lucene_idf(len(self), 0)
         weights = {term: self._okapi.idf.get(term, unseen) for term in terms(query)}
         total = sum(weights.values())

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from ..kernel.errors import NotFoundError, UsageError, nearest
+from ..kernel.errors import NotFoundError, UsageError, did_you_mean, nearest
 from ..kernel.messages import Citation, Grounding
 from ..kernel.sync import run_sync
 from .citations import verify
@@ -323,11 +323,7 @@ def _existing(path: str | Path) -> Path:
         except OSError:
             siblings = []
         near = [(given.parent / name).as_posix() for name in nearest(given.name, siblings)]
-        hint = (
-            f"Did you mean {' or '.join(map(repr, near))}?"
-            if near
-            else "Check the path and the folder you are in."
-        )
+        hint = did_you_mean(near) or "Check the path and the folder you are in."
     raise NotFoundError(
         f"There is no file or folder {str(path)!r}.", code="memory.no_such_path", hint=hint, path=str(path)
     )

@@ -7,11 +7,12 @@ rank-bm25 divides by zero, is allowed here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rank_bm25 import BM25Okapi
+
+from .idf import lucene_idf
 
 
 class LuceneBM25(BM25Okapi):  # type: ignore[misc,unused-ignore]  # rank-bm25 ships no types
@@ -44,8 +45,3 @@ class LuceneBM25(BM25Okapi):  # type: ignore[misc,unused-ignore]  # rank-bm25 sh
     def get_scores(self, query: Sequence[str]) -> Any:
         """A score for every document, as rank-bm25 computes it: exact, and slow beyond a few thousand."""
         return super().get_scores(query)
-
-
-def lucene_idf(documents: int, holding: int) -> float:
-    """``log(1 + (N - df + 0.5) / (df + 0.5))``, as in Apache Lucene; positive for any df ≤ N."""
-    return math.log(1 + (documents - holding + 0.5) / (holding + 0.5))

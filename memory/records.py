@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ..kernel.messages import line_range
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,6 +54,11 @@ class Chunk:
     #: Exactly ``document.text[start:end]``.
     text: str
     namespace: str = ""
+
+    @property
+    def place(self) -> str:
+        """``travel.md:41-47``, as an editor or a person reads it."""
+        return f"{self.source}:{line_range(self.line_start, self.line_end)}"
 
 
 @dataclass(frozen=True, slots=True)

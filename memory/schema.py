@@ -13,8 +13,9 @@ from ..kernel.errors import MemoryStoreError
 
 #: Kept in ``PRAGMA user_version``; grows when a table changes.
 SCHEMA_VERSION = 1
-#: Kept in ``PRAGMA application_id`` ("klom"), so that another program's database is never taken for ours.
-APPLICATION_ID = 0x6B6C6F6D
+#: Kept in ``PRAGMA application_id`` ("klmm"), so that no other database, nor our journal, is taken for a
+#: memory.
+APPLICATION_ID = 0x6B6C6D6D
 
 # Chunks hold spans, not text: the document's text is the one copy, and a span cannot disagree with it.
 # AUTOINCREMENT, because an index may still remember a deleted chunk by its key.

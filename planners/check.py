@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.errors import KernloomError, NotFoundError, PlanError, nearest
+from ..kernel.errors import KernloomError, NotFoundError, PlanError, suggestion
 from ..kernel.messages import Frozen
 from .expressions import Reference, condition, is_literal, references
 
@@ -71,14 +71,6 @@ def _problem(step: str | None, code: str, message: str, hint: str | None = None)
     return Problem(step=step, code=f"plan.{code}", message=message, hint=hint)
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    known = sorted(known)
-    near = nearest(name, known)
-    if near:
-        return f"Did you mean {' or '.join(map(repr, near))}?"
-    return f"There is: {', '.join(known[:12])}." if known else None
-
-
 def _check_call(step: Step, kernel: Kernel) -> Iterator[Problem]:
     try:
         function = kernel.function(step.call)
@@ -106,7 +98,7 @@ def _check_arguments(step: Step, function: Function) -> Iterator[Problem]:
     for name in step.args:
         if name not in names:
             said = f"{function.name} has no argument {name!r}."
-            yield _problem(step.id, "unknown_argument", said, _did_you_mean(name, names))
+            yield _problem(step.id, "unknown_argument", said, suggestion(name, names))
 
 
 class _Scope:
@@ -127,12 +119,12 @@ class _Scope:
                 return "unknown_name", f"{root!r} is unknown.", f"Write inputs.{root}."
             if root in self.steps:
                 return "unknown_name", f"{root!r} is unknown.", f"Write steps.{root}.result."
-            return "unknown_name", f"{root!r} is unknown.", _did_you_mean(root, self.names)
+            return "unknown_name", f"{root!r} is unknown.", suggestion(root, self.names)
         if root == "inputs" and path and path[0] not in self.inputs:
             return (
                 "unknown_input",
                 f"The plan has no input {path[0]!r}.",
-                _did_you_mean(path[0], self.inputs),
+                suggestion(path[0], self.inputs),
             )
         if root == "steps":
             return self._check_step(path)
@@ -142,7 +134,7 @@ class _Scope:
         if not path:
             return "unknown_step", "'steps' alone does not say which step.", "Write steps.<id>.result."
         if path[0] not in self.steps:
-            return "unknown_step", f"There is no step {path[0]!r}.", _did_you_mean(path[0], self.steps)
+            return "unknown_step", f"There is no step {path[0]!r}.", suggestion(path[0], self.steps)
         if len(path) > 1 and path[1] not in STEP_FIELDS:
             hint = f"Write steps.{path[0]}.result.{path[1]}."
             return "unknown_name", f"A step has {', '.join(STEP_FIELDS)}, no {path[1]!r}.", hint
@@ -155,7 +147,7 @@ def _check_step_references(step: Step, plan: Plan) -> Iterator[Problem]:
     for needed in step.needs:
         if needed not in outer.steps:
             said = f"It needs {needed!r}, which is no step."
-            yield _problem(step.id, "unknown_step", said, _did_you_mean(needed, outer.steps))
+            yield _problem(step.id, "unknown_step", said, suggestion(needed, outer.steps))
     for name, value in step.args.items():
         yield from _check_value(step.id, f"args.{name}", value, inner)
     if step.when is not None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..kernel import invocation
+from ..kernel.conversations.runs import last_run
 from ..kernel.errors import (
-    ApprovalRequired,
     FunctionFailed,
     FunctionInDoubt,
     FunctionTimeout,
     KernloomError,
     LimitReached,
+    PersonRequired,
     PlanError,
 )
 from ..kernel.functions import as_json
@@ -32,6 +33,8 @@ from ..kernel.journal.events import (
     RunCancelled,
     RunFailed,
     RunFinished,
+    RunPaused,
+    RunResumed,
     RunStarted,
     StepFailed,
     StepFinished,
@@ -42,6 +45,7 @@ from ..kernel.messages import ToolCall
 from .check import dependencies, ensure
 from .expressions import condition, evaluate
 from .outcomes import PlanLimits, PlanOutcome, StepOutcome
+from .progress import Progress, recall
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
@@ -63,13 +67,14 @@ async def run_plan(
 ) -> PlanOutcome:
     """Check ``plan``, run it, record it under ``name``, by default the context's actor.
 
-    Within a call (a plan offered as a function) it is recorded in a child session of the caller's; else
-    in the session of ``context``, if it has one.
+    Within a call (a plan offered as a function) it is recorded in a child session of the caller's, named
+    after the call: made again after a crash, the call goes on where the plan had stopped. Else it is
+    recorded in the session of ``context``, if it has one.
 
     Raises:
         PlanError: ``plan.invalid``, ``plan.step_failed``.
         ModelRetry: the inputs do not fit.
-        ApprovalRequired: a function needs a person's yes and there is nobody to ask.
+        PersonRequired: a function needs a person's answer; the run waits for it.
         LimitReached: a limit was met.
     """
     limits = limits or PlanLimits()
@@ -84,18 +89,57 @@ async def run_plan(
         name = "plan" if context.actor == "code" else context.actor
     signature = plan.signature
     given = {**signature.defaults(), **signature.validate(inputs)}
-    run = _Run(plan, kernel, await _own_context(kernel, context, name), limits, as_json(given))
-    with run.claimed():
-        return await run.recorded(name, given)
+    own = await _own_context(kernel, context, name)
+    async with _claimed(own):
+        before = last_run(own.log.events) if own.log is not None and context.call_id is not None else None
+        if before is not None:
+            return await go_on(plan, own.with_(run=before), limits)
+        run = _Run(plan, own, limits, as_json(given))
+        started = RunStarted(name=name, what="plan", input=as_json(given))
+        return await run.recorded(started, PlanMade(plan=plan.to_dict()))
+
+
+async def go_on(plan: Plan, context: Context, limits: PlanLimits) -> PlanOutcome:
+    """Run the rest of a plan whose run ``context`` names; its session is claimed already.
+
+    Steps that are over keep their results, calls on record are not made again. A run that had ended gives
+    its outcome, or its error, once more.
+    """
+    assert context.log is not None  # noqa: S101 - a run on record has a log
+    past = Progress.of(context.run, context.log.events)
+    if isinstance(past.ending, RunFinished):
+        return PlanOutcome(output=past.ending.output, steps={s: _kept(o) for s, o in past.over.items()})
+    if past.ending is not None:
+        said = past.ending
+        words = said.error if isinstance(said, RunFailed) else "The run was cancelled."
+        raise PlanError(words, code=said.code if isinstance(said, RunFailed) else "run.cancelled")
+    given = past.started.input if past.started is not None else {}
+    return await _Run(plan, context, limits, given, past).recorded(RunResumed())
 
 
 async def _own_context(kernel: Kernel, context: Context, name: str) -> Context:
     log, run = context.log, context.run
     if log is not None and context.call_id is not None:
-        log, run = await kernel.journal.create(parent=(log.id, log.seq)), None
+        log, run = await kernel.journal.child(log, context.call_id), None
     if log is not None and run is None:
         run = kernel.journal.new_id()
     return context.with_(log=log, run=run, actor=name, origin="plan", call_id=None, depth=context.depth + 1)
+
+
+@asynccontextmanager
+async def _claimed(context: Context) -> AsyncIterator[None]:
+    """The session is this run's while it lasts."""
+    if context.log is None:
+        yield
+    else:
+        async with context.log.claim(context.run or ""):
+            yield
+
+
+def _kept(over: StepFinished | StepSkipped) -> StepOutcome:
+    if isinstance(over, StepFinished):
+        return StepOutcome("finished", over.result)
+    return StepOutcome("skipped", error=over.reason if over.reason.startswith("on_error: ") else None)
 
 
 class _NotMadeError(Exception):
@@ -107,10 +151,10 @@ class _Run:
     """The state of one run."""
 
     plan: Plan
-    kernel: Kernel
     context: Context
     limits: PlanLimits
     inputs: dict[str, Any]
+    past: Progress = field(default_factory=Progress)
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     #: What ``steps`` is to expressions.
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -121,29 +165,28 @@ class _Run:
     def __post_init__(self) -> None:
         self.slots = asyncio.Semaphore(self.limits.concurrency)
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """The session is this run's while it lasts."""
-        if self.context.log is None:
-            yield
-        else:
-            with self.context.log.claim(self.context.run or ""):
-                yield
-
     async def note(self, *data: Any) -> None:
         """Record, where there is a log."""
         if self.context.log is not None:
             await self.context.log.append(*data, actor=self.context.actor, run=self.context.run)
 
-    async def recorded(self, name: str, given: Mapping[str, Any]) -> PlanOutcome:
+    async def begin(self, started: StepStarted) -> None:
+        """Record a step's start, once."""
+        if started.step not in self.past.begun:
+            await self.note(started)
+
+    async def recorded(self, *beginning: Any) -> PlanOutcome:
         """The run between its first event and its last."""
-        await self.note(
-            RunStarted(name=name, what="plan", input=as_json(given)), PlanMade(plan=self.plan.to_dict())
-        )
+        await self.note(*beginning)
         try:
             outcome = await self.in_time()
         except asyncio.CancelledError:
             await self.close(RunCancelled())
+            raise
+        except PersonRequired:
+            if self.context.log is not None:
+                waiting = (question.question_id for question in self.context.log.history.questions())
+                await self.note(RunPaused(questions=tuple(waiting)))
             raise
         except KernloomError as exc:
             await self.close(RunFailed(code=exc.code, error=str(exc)))
@@ -205,8 +248,11 @@ class _Run:
     async def step(self, step: Step) -> None:
         """One step to its end; a failure that is not made up for becomes the run's."""
         began = time.monotonic()
+        over = self.past.over.get(step.id)
         try:
-            if step.when is not None and not condition(step.when).evaluate(self.names()):
+            if over is not None:
+                outcome = _kept(over)
+            elif step.when is not None and not condition(step.when).evaluate(self.names()):
                 await self.note(StepSkipped(step=step.id, reason=f"when: {step.when}"))
                 outcome = StepOutcome("skipped")
             elif step.foreach is None:
@@ -214,8 +260,13 @@ class _Run:
             else:
                 outcome = await self.each(step)
         except _NotMadeError:
+            if isinstance(self.failure, PersonRequired):
+                return  # its turn comes when the run is resumed
             await self.note(StepSkipped(step=step.id, reason="The plan failed before this call was made."))
             outcome = StepOutcome("skipped")
+        except PersonRequired as exc:
+            self.failure = self.failure or exc
+            return
         except KernloomError as exc:
             await self.note(StepFailed(step=step.id, code=exc.code, error=str(exc)))
             outcome = StepOutcome("failed", error=str(exc))
@@ -228,7 +279,7 @@ class _Run:
 
     def blame(self, step: Step, exc: KernloomError) -> KernloomError:
         """The error of the run: who has to act on these keeps being told directly."""
-        if isinstance(exc, (ApprovalRequired, LimitReached)):
+        if isinstance(exc, LimitReached):
             return exc
         error = PlanError(
             f"Step {step.id!r} ({step.call}) failed: {exc.message}",
@@ -244,8 +295,10 @@ class _Run:
         """A step that makes one call."""
         try:
             arguments = evaluate(step.args, self.names())
-            await self.note(StepStarted(step=step.id, call=step.call, arguments=as_json(arguments)))
+            await self.begin(StepStarted(step=step.id, call=step.call, arguments=as_json(arguments)))
             result = await self.attempt(step, arguments, step.id)
+        except PersonRequired:
+            raise
         except KernloomError as exc:
             return await self.stand_in(step, exc)
         await self.note(StepFinished(step=step.id, result=result))
@@ -253,7 +306,7 @@ class _Run:
 
     async def stand_in(self, step: Step, exc: KernloomError) -> StepOutcome:
         """What ``on_error`` makes of a failure."""
-        if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
+        if step.on_error == "fail" or isinstance(exc, LimitReached):
             raise exc
         if step.on_error == "skip":
             await self.note(StepSkipped(step=step.id, reason=f"on_error: {exc}"))
@@ -265,7 +318,7 @@ class _Run:
     async def each(self, step: Step) -> StepOutcome:
         """A step that makes a call for every item, side by side, results in the items' order."""
         items = self.items(step)
-        await self.note(StepStarted(step=step.id, call=step.call, arguments={"foreach": as_json(items)}))
+        await self.begin(StepStarted(step=step.id, call=step.call, arguments={"foreach": as_json(items)}))
         results: list[Any] = [None] * len(items)
         failures: list[KernloomError] = []
         mended: list[str] = []
@@ -278,8 +331,11 @@ class _Run:
                 results[index] = await self.attempt(step, arguments, f"{step.id}[{index}]")
             except _NotMadeError:
                 left_out.append(index)
+            except PersonRequired as exc:
+                failures.append(exc)
+                self.failure = self.failure or exc
             except KernloomError as exc:
-                if step.on_error == "fail" or isinstance(exc, (ApprovalRequired, LimitReached)):
+                if step.on_error == "fail" or isinstance(exc, LimitReached):
                     failures.append(exc)
                     self.failure = self.failure or self.blame(step, exc)
                     return
@@ -322,11 +378,11 @@ class _Run:
         attempts = step.retry.attempts if step.retry is not None else 1
         for attempt in range(1, attempts + 1):
             try:
-                return await self.call(step, arguments, key if attempt == 1 else f"{key}#{attempt}")
+                return await self.call(step, arguments, key, attempt)
             except (FunctionFailed, FunctionTimeout, FunctionInDoubt) as exc:
                 again = (
                     not isinstance(exc, FunctionInDoubt)
-                    or self.kernel.function(step.call).options.idempotent
+                    or self.context.kernel.function(step.call).options.idempotent
                 )
                 if attempt == attempts or not again or self.failure is not None:
                     raise
@@ -334,18 +390,25 @@ class _Run:
             await asyncio.sleep(min(step.retry.wait * 2 ** (attempt - 1), _LONGEST_WAIT))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def call(self, step: Step, arguments: Mapping[str, Any], key: str) -> Any:
-        """One call through the gate, opened and closed on record."""
+    async def call(self, step: Step, arguments: Mapping[str, Any], key: str, attempt: int) -> Any:
+        """One call through the gate, opened and closed on record; one on record is not made again.
+
+        Its id is the same in every process, and so is the key of its effect in every attempt.
+        """
+        first = f"{self.context.run}.{key}" if self.context.run else key
+        name = first if attempt == 1 else f"{first}#{attempt}"
+        if name in self.past.outcomes:
+            return recall(self.past.outcomes[name])
         call = ToolCall(
-            id=f"{self.context.run}.{key}" if self.context.run else key,
-            name=step.call,
-            arguments=json.dumps(as_json(arguments), ensure_ascii=False),
+            id=name, name=step.call, arguments=json.dumps(as_json(arguments), ensure_ascii=False)
         )
+        log, resolve = self.context.log, self.context.kernel.function
         async with self.slots:
             if self.failure is not None:
                 raise _NotMadeError
-            await self.note(FunctionRequested(call=call))
-            served = await invocation.serve(call, self.context, resolve=self.kernel.function)
+            if log is None or not log.history.has_seen(name):
+                await self.note(FunctionRequested(call=call))
+            served = await invocation.serve(call, self.context, resolve=resolve, key=first)
         if served.error is not None:
             raise served.error
         return as_json(served.value)

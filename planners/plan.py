@@ -24,15 +24,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from ..kernel.conversations.runs import last_run
 from ..kernel.errors import PlanError, UsageError
 from ..kernel.functions import Function, FunctionOptions
 from ..kernel.messages import Frozen
 from ..kernel.safe_yaml import check_json, read_data, write_yaml
 from ..kernel.schema import DeclaredSignature, InputSpec
 from .check import Problem, check, ensure
-from .engine import run_plan
+from .engine import go_on, run_plan
 from .expressions import condition, references, steps_in
 from .outcomes import PlanLimits, PlanOutcome
+from .progress import Progress
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
@@ -218,7 +220,7 @@ class Plan(Frozen):
         Raises:
             PlanError: ``plan.invalid``, or ``plan.step_failed`` with the step and what it raised.
             ModelRetry: the inputs do not fit.
-            ApprovalRequired: a step's function needs a person's yes and there is nobody to ask.
+            PersonRequired: a step's function needs a person's answer; in a session, resume the run then.
             LimitReached: a limit was met.
         """
         return (await run_plan(self, kernel, inputs, context)).output
@@ -234,6 +236,32 @@ class Plan(Frozen):
         """:meth:`run`, telling what became of every step."""
         return await run_plan(self, kernel, inputs or {}, context or kernel.context(), limits=limits)
 
+    @classmethod
+    async def resume(cls, kernel: Kernel, session: str, *, limits: PlanLimits | None = None) -> PlanOutcome:
+        """Go on with the plan that was running in a session, after a crash or a person's answer.
+
+        The plan and its inputs are those on record. Steps that are over are not run again, finished calls
+        are not made again, and one in doubt is settled by what its function declares. A run that had
+        finished gives its outcome once more.
+
+        Raises:
+            UsageError: ``run.nothing_to_resume``, no plan was run there.
+            JournalError: ``journal.leased``, another process is resuming it.
+            PersonRequired: a question waits for its answer.
+        """
+        log = await kernel.journal.open(session)
+        run = last_run(log.events)
+        past = Progress.of(run, log.events)
+        if past.made is None or past.started is None:
+            raise UsageError(
+                f"No plan was run in session {log.id!r}.",
+                code="run.nothing_to_resume",
+                hint="An agent's run is resumed by its agent.",
+            )
+        context = kernel.context(log=log, run=run, actor=past.started.name, origin="plan", depth=1)
+        async with log.claim(run or ""):
+            return await go_on(cls.from_dict(past.made.plan), context, limits or PlanLimits())
+
     def as_function(self, name: str, *, description: str = "") -> Function:
         """The plan as a function: an agent can call it, and so can a step of another plan.
 
@@ -243,7 +271,8 @@ class Plan(Frozen):
         async def call(*, _context: Context, **inputs: Any) -> Any:
             return (await run_plan(self, _context.kernel, inputs, _context, name=name)).output
 
-        options = FunctionOptions(description=description or self.goal)
+        # Made again with the same call id it goes on where it was: its session keeps what it did.
+        options = FunctionOptions(description=description or self.goal, idempotent=True)
         return Function(call, name=name, signature=self.signature, options=options)
 
 

@@ -103,14 +103,7 @@ def _calls(events: Iterable[Event]) -> Iterator[_Call]:
             if call.id in done:
                 name = _step_id(call.name, taken)
                 taken.add(name)
-                yield _Call(name, number, call, _value(done[call.id]))
-
-
-def _value(outcome: FunctionFinished) -> Any:
-    """The result as the engine has it: text is kept in words only."""
-    if outcome.value is not None or outcome.result.content == "null":
-        return outcome.value
-    return outcome.result.content
+                yield _Call(name, number, call, done[call.id].returned)
 
 
 def _step_id(function: str, taken: set[str]) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -15,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..kernel.errors import FunctionDenied, ModelRetry
 from ..kernel.functions import Context, function
+from ..kernel.whole_file import replace_file
 
 #: What decides about plugins and policy is not for an assistant to write.
 _PROTECTED = frozenset({"kernloom.toml", "kernloom.lock"})
+#: May hold our settings too, in ``[tool.kernloom]``.
+_SHARED = "pyproject.toml"
 #: A longer line, in bytes, counts as several, so that no file can fill the memory.
 _LONGEST_LINE = 1 << 20
 #: Opened so that a link put there meanwhile is not followed, and a pipe does not block.
@@ -158,12 +159,12 @@ class Files:
         if len(content) > self._settings.max_bytes:
             raise ModelRetry(f"The text has {len(content)} bytes; {self._settings.max_bytes} are allowed.")
         file = self._inside(path, context)
-        if file.name.casefold() in _PROTECTED:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise ModelRetry(f"{path!r} is no file that can be written.")
+        if _decides(file, text):
             raise FunctionDenied(
                 f"{path!r} decides what is trusted, so it is not for an assistant to write."
             )
-        if os.path.exists(file) and not os.path.isfile(file):
-            raise ModelRetry(f"{path!r} is no file that can be written.")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -224,11 +225,25 @@ class Files:
         for parent, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if self._visible(name))
             for name in sorted(names):
-                if self._visible(name) and fnmatchcase(name, pattern):
-                    looked += 1
-                    if looked > self._settings.max_searched:
-                        return
-                    yield Path(parent, name)
+                file = Path(parent, name)
+                if not self._visible(name) or not fnmatchcase(name, pattern) or file.is_symlink():
+                    continue  # where the system cannot refuse to follow a link, nobody else would
+                looked += 1
+                if looked > self._settings.max_searched:
+                    return
+                yield file
+
+
+def _decides(file: Path, text: str) -> bool:
+    """Whether a file is one that decides about plugins and policy, or would become one by ``text``."""
+    name = file.name.casefold().rstrip(". ")  # Windows leaves both off
+    if name != _SHARED:
+        return name in _PROTECTED
+    try:
+        before = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        before = ""
+    return "kernloom" in before + text
 
 
 def _lines(file: Path, path: str) -> Iterator[bytes]:
@@ -266,16 +281,7 @@ def _overwrite(file: Path, content: bytes) -> None:
     if not file.exists():
         _create(file, content)
         return
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name[:40]}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.chmod(temporary, stat.S_IMODE(file.stat().st_mode))
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    replace_file(file, content, mode=stat.S_IMODE(file.stat().st_mode))
 
 
 _WRITERS = {"create": _create, "append": _append, "overwrite": _overwrite}

@@ -11,7 +11,7 @@ from typing import Any
 
 from simpleeval import InvalidExpression, SimpleEval
 
-from ..kernel.errors import ModelRetry, nearest
+from ..kernel.errors import ModelRetry, did_you_mean, nearest
 from ..kernel.functions import function
 
 Number = int | float
@@ -229,5 +229,5 @@ def _advice(expression: str, error: Exception) -> str | None:
     missing: object = getattr(error, "func_name", None) or getattr(error, "name", None)
     if isinstance(error, InvalidExpression) and isinstance(missing, str):
         near = nearest(missing.casefold(), (*_FUNCTIONS, *_NAMES))
-        return f"Did you mean {' or '.join(near)}?" if near else "Put the numbers in place of names."
+        return did_you_mean(near) or "Put the numbers in place of names."
     return None

@@ -73,7 +73,7 @@ class MemoryPlugin:
         return [
             {
                 "text": hit.chunk.text,
-                "place": f"{hit.chunk.source}:{hit.chunk.line_start}-{hit.chunk.line_end}",
+                "place": hit.chunk.place,
                 "title": hit.chunk.title,
                 "score": round(hit.score, 4),
             }

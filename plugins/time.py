@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
-from ..kernel.errors import ModelRetry, nearest
+from ..kernel.errors import ModelRetry, did_you_mean, nearest
 from ..kernel.functions import function
 
 
@@ -121,10 +121,10 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as exc:  # also odd names, which zoneinfo takes for paths
-        near = nearest(name, available_timezones())
         raise ModelRetry(
             f"There is no time zone {name!r}.",
-            hint=f"Did you mean {' or '.join(near)}?" if near else "Use an IANA name such as Europe/Oslo.",
+            hint=did_you_mean(nearest(name, available_timezones()))
+            or "Use an IANA name such as Europe/Oslo.",
         ) from exc
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import invocation
 from ..conversations.context import TurnContext
 from ..conversations.conversation import Conversation
-from ..errors import KernloomError, LimitReached, not_found
-from ..functions import Context, Function
+from ..conversations.runs import RunView, last_run
+from ..errors import KernloomError, LimitReached, PersonRequired, UsageError, not_found
+from ..functions import Context, Function, FunctionOptions
 from ..journal.events import (
     Event,
     MessageAdded,
@@ -24,10 +25,20 @@ from ..journal.events import (
     RunCancelled,
     RunFailed,
     RunFinished,
+    RunPaused,
+    RunResumed,
     RunStarted,
 )
-from ..messages import Citation, Grounding, Message, ToolCall, Usage, assistant, system, user
-from ..models.base import ChatModel, ChatRequest, ChatResponse, Finished, TextDelta, ToolCallDelta
+from ..messages import Citation, Message, ToolCall, assistant, system, user
+from ..models.base import (
+    ChatModel,
+    ChatRequest,
+    ChatResponse,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+)
 from ..protocols import Grounder
 from ..sync import run_sync
 from .limits import Limits
@@ -102,47 +113,102 @@ class AssistantAgent:
 
         Args:
             text: what the person says.
-            session: an earlier reply's ``session`` to go on with it; a new session by default.
+            session: an earlier reply's ``session`` to go on with it; a new session by default. A run that
+                was left unfinished there is given up; to go on with it, use :meth:`resume`.
             deps: handed to functions in their ``Context``; the kernel's own by default.
 
         Raises:
             ProviderError: the model gave no answer.
             LimitReached: a limit was met; what was said until then is kept.
-            ApprovalRequired: a function needs a person's yes and there is nobody to ask.
+            PersonRequired: somebody must approve a call, or say what became of one; then resume.
         """
-        reply: Reply | None = None
-        async for item in self._work(text, session=session, deps=deps, stream=False):
-            if isinstance(item, Reply):
-                reply = item
-        assert reply is not None  # noqa: S101 - a run that does not raise ends with its reply
-        return reply
+        return await _last(self._work(text, session=session, deps=deps, stream=False))
+
+    async def resume(self, session: str | Conversation, *, deps: Any = None) -> Reply:
+        """Go on with the session's unfinished run: after a crash, or when a person has answered.
+
+        What is on record is not done again: answers of the model are taken from the journal, a finished
+        call is not made again, and one in doubt is settled by what its function declares. A run that had
+        finished gives its reply once more.
+
+        Raises:
+            UsageError: ``run.nothing_to_resume``, no run in that session was started.
+            JournalError: ``journal.leased``, another process is resuming it.
+            PersonRequired: a question waits for its answer.
+        """
+        return await _last(self._work(None, session=session, deps=deps, stream=False))
 
     def run_sync(self, text: str, *, session: str | Conversation | None = None, deps: Any = None) -> Reply:
         """:meth:`run` from code that is not async, a notebook included."""
         return run_sync(self.run(text, session=session, deps=deps))
 
+    def resume_sync(self, session: str | Conversation, *, deps: Any = None) -> Reply:
+        """:meth:`resume` from code that is not async."""
+        return run_sync(self.resume(session, deps=deps))
+
     def stream(
-        self, text: str, *, session: str | Conversation | None = None, deps: Any = None
+        self, text: str | None, *, session: str | Conversation | None = None, deps: Any = None
     ) -> AsyncGenerator[StreamItem]:
-        """Answer one message piece by piece; the last item is the :class:`Reply`.
+        """Answer one message piece by piece, or with None resume; the last item is the :class:`Reply`.
 
         Closing the iterator early, or cancelling, keeps what was said until then.
         """
         return self._work(text, session=session, deps=deps, stream=True)
 
+    def as_function(self, name: str | None = None, *, description: str | None = None) -> Function:
+        """This agent as a function of one argument, ``task``, that another agent or a plan may call.
+
+        It works in a child session of the caller's, named after the call: a caller that is resumed
+        resumes it, so nothing in it is done twice.
+        """
+
+        async def ask(task: str, context: Context) -> str:
+            child = await self.kernel.journal.child(context.log, context.call_id)
+            depth = context.depth + 1
+            if depth > self.limits.depth:
+                raise LimitReached(
+                    f"{context.depth} agents and plans stand above {self.name}.",
+                    code="limit.depth",
+                    hint="Look for an agent that calls itself, or raise Limits(depth=…).",
+                )
+            began = bool(child.seq)
+            work = self._work(
+                None if began else task,
+                session=Conversation(child),
+                deps=context.deps,
+                stream=False,
+                depth=depth,
+            )
+            return (await _last(work)).text
+
+        about = description or f"Ask {self.name}, an assistant, to do a task; it answers in words."
+        options = FunctionOptions(description=about, idempotent=True)
+        return Function(ask, name=name or self.name, options=options)
+
     async def _work(
-        self, text: str, *, session: str | Conversation | None, deps: Any, stream: bool
+        self,
+        text: str | None,
+        *,
+        session: str | Conversation | None,
+        deps: Any,
+        stream: bool,
+        depth: int = 0,
     ) -> AsyncGenerator[StreamItem]:
         """One run, and its ending on record however it ends."""
-        run = await self._open(session, deps, stream=stream)
-        with run.conversation.log.claim(run.id):
-            await run.conversation.mend()
+        conversation = await Conversation.open(self.kernel, session)
+        run_id = self.kernel.journal.new_id()
+        async with conversation.log.claim(run_id):
+            run = await self._open(conversation, text, run_id, deps=deps, stream=stream, depth=depth)
             try:
-                async with aclosing(self._loop(run, text)) as items:
+                async with aclosing(self._loop(run)) as items:
                     async for item in items:
                         yield item
             except (asyncio.CancelledError, GeneratorExit):
                 await run.close(RunCancelled())
+                raise
+            except PersonRequired:
+                waiting = tuple(question.question_id for question in conversation.questions)
+                await run.add(RunPaused(questions=waiting))
                 raise
             except KernloomError as exc:
                 await run.close(RunFailed(code=exc.code, error=str(exc)))
@@ -151,62 +217,96 @@ class AssistantAgent:
                 await run.close(RunFailed(code="run.failed", error=f"{type(exc).__name__}: {exc}"))
                 raise
 
-    async def _loop(self, run: _Run, text: str) -> AsyncGenerator[StreamItem]:
-        """Prepare; then ask, act and observe until the model has no more calls; then conclude."""
-        await self._prepare(run, text)
-        for _ in range(self.limits.rounds):
+    async def _loop(self, run: _Run) -> AsyncGenerator[StreamItem]:
+        """Prepare; then ask, act and observe until the model has no more calls; then conclude.
+
+        Each turn looks at the journal for what comes next, so a resumed run starts in the middle.
+        """
+        await self._prepare(run)
+        while not run.answered:
             for event in run.news():
                 yield event
+            if run.open_calls:
+                await self._act(run)
+                continue
             async with aclosing(self._ask(run)) as deltas:
                 async for delta in deltas:
                     yield delta
-            if not run.calls:
-                break
-            await self._act(run)
-        else:
-            raise LimitReached(
-                f"{self.name} asked for functions in each of {self.limits.rounds} rounds.",
-                code="limit.rounds",
-                hint="Raise Limits(rounds=…), or give it a smaller task.",
-            )
         reply = await self._conclude(run)
         for event in run.news():
             yield event
         yield reply
 
-    async def _open(self, session: str | Conversation | None, deps: Any, *, stream: bool) -> _Run:
-        conversation = await Conversation.open(self.kernel, session)
-        functions = self.functions if self.model.info.functions else {}
+    async def _open(
+        self,
+        conversation: Conversation,
+        text: str | None,
+        run_id: str,
+        *,
+        deps: Any,
+        stream: bool,
+        depth: int,
+    ) -> _Run:
+        """A new run for ``text``; without it, the session's last one, to be gone on with."""
+        seen = len(conversation.events)
+        if text is not None:
+            await conversation.mend()
+            view = RunView(run_id)
+        else:
+            last = last_run(conversation.events)
+            if last is None:
+                raise UsageError(
+                    f"No run was started in session {conversation.id!r}.",
+                    code="run.nothing_to_resume",
+                    hint="Start one with run().",
+                )
+            view = RunView.of(last, conversation.events)
+        given = {} if deps is None else {"deps": deps}
         context = self.kernel.context(
-            log=conversation.log,
-            run=self.kernel.journal.new_id(),
-            actor=self.name,
-            origin="model",
-            **({} if deps is None else {"deps": deps}),
+            log=conversation.log, run=view.id, actor=self.name, origin="model", depth=depth, **given
         )
-        return _Run(
+        run = _Run(
             conversation=conversation,
             context=context,
-            functions=functions,
+            view=view,
+            functions=self.functions if self.model.info.functions else {},
             stream=stream and self.model.info.streaming,
-            seen=len(conversation.events),
+            seen=seen,
         )
+        if text is not None:
+            started = RunStarted(name=self.name, input=text, spec=self.spec())
+            asked = MessageAdded(message=user(text))
+            await run.add(started, asked)
+        elif view.ending is None:
+            await run.add(RunResumed(), *conversation.log.history.interrupted())
+        return run
 
-    async def _prepare(self, run: _Run, text: str) -> None:
-        """Record the question, and ask memory what is known about it."""
-        await run.add(RunStarted(name=self.name, input=text))
-        await run.add(MessageAdded(message=user(text)), actor="user")
-        if self.memory is not None:
-            run.grounding = await self.memory.ground(text, tokens=self.limits.passage_tokens)
-            await run.add(Retrieval(grounding=run.grounding), actor="memory")
+    def spec(self) -> dict[str, Any] | None:
+        """What the record keeps of how this agent was made; names only, never a secret."""
+        model = self._model if isinstance(self._model, str) else None
+        chosen = [name for name in self._chosen or () if isinstance(name, str)]
+        return {"model": model or self.model.info.name, "functions": chosen}
+
+    async def _prepare(self, run: _Run) -> None:
+        """Ask memory what is known about the question."""
+        if self.memory is not None and run.view.retrieval is None and run.view.ending is None:
+            question = run.text
+            grounding = await self.memory.ground(question, tokens=self.limits.passage_tokens)
+            await run.add(Retrieval(grounding=grounding), actor="memory")
         run.turn = TurnContext(
             instructions=self._instructions,
-            grounding=run.grounding,
+            grounding=run.view.retrieval,
             result_chars=self.limits.result_chars,
         )
 
     async def _ask(self, run: _Run) -> AsyncGenerator[TextDelta | ToolCallDelta]:
         """One question to the model, and its answer on record."""
+        if run.view.rounds >= self.limits.rounds:
+            raise LimitReached(
+                f"{self.name} asked for functions in each of {self.limits.rounds} rounds.",
+                code="limit.rounds",
+                hint="Raise Limits(rounds=…), or give it a smaller task.",
+            )
         request = run.request(self.limits)
         names = tuple(run.functions)
         model = self.model.info.name
@@ -242,16 +342,16 @@ class AssistantAgent:
             await run.add(ModelFailed(model=model, code="run.cancelled", error="The run was cancelled."))
 
     async def _act(self, run: _Run) -> None:
-        """Serve every call of the answer, side by side; each gets exactly one outcome."""
-        run.made += len(run.calls)
-        if run.made > self.limits.calls:
+        """Serve every open call, side by side; each gets exactly one outcome."""
+        if run.view.calls > self.limits.calls:
             raise LimitReached(
-                f"{self.name} asked for {run.made} function calls; the limit is {self.limits.calls}.",
+                f"{self.name} asked for {run.view.calls} function calls; the limit is {self.limits.calls}.",
                 code="limit.calls",
                 hint="Raise Limits(calls=…), or give it a smaller task.",
             )
-        if len(run.calls) == 1:
-            await invocation.serve(run.calls[0], run.context, resolve=run.resolve)
+        calls = run.open_calls
+        if len(calls) == 1:
+            await invocation.serve(calls[0], run.context, resolve=run.resolve)
             return
         # A call that must stop the run (nobody to approve it) lets its siblings finish first.
         stopping: list[KernloomError] = []
@@ -263,58 +363,77 @@ class AssistantAgent:
                 stopping.append(exc)
 
         async with asyncio.TaskGroup() as group:
-            for call in run.calls:
+            for call in calls:
                 group.create_task(serve(call))
         if stopping:
             raise stopping[0]
 
     async def _conclude(self, run: _Run) -> Reply:
         """Check the answer's citations and end the run."""
-        response = run.answer
-        assert response is not None  # noqa: S101 - the loop ends only after an answer
-        text = response.message.text
+        ending, answer = run.view.ending, run.view.answer
+        if ending is not None and not isinstance(ending, RunFinished):
+            raise UsageError(
+                f"The last run of session {run.conversation.id!r} has ended ({ending.kind}).",
+                code="run.nothing_to_resume",
+                hint="Say something new with run(…, session=…).",
+            )
+        assert answer is not None  # noqa: S101 - the loop ends only after an answer
+        text, grounding = answer.message.text, run.view.retrieval
         citations: tuple[Citation, ...] = ()
-        if self.memory is not None and run.grounding is not None:
-            citations = await self.memory.cite(text, run.grounding)
-        await run.add(RunFinished(output=text, usage=run.usage))
-        run.ended = True
+        if self.memory is not None and grounding is not None:
+            citations = await self.memory.cite(text, grounding)
+        if ending is None:
+            await run.add(RunFinished(output=text, usage=run.view.usage))
         return Reply(
             text=text,
             citations=citations,
-            usage=run.usage,
+            usage=run.view.usage,
             session=run.conversation.id,
-            run=run.id,
-            message=response.message,
-            grounding=run.grounding,
-            finish_reason=response.finish_reason,
+            run=run.view.id,
+            message=answer.message,
+            grounding=grounding,
+            finish_reason=cast(FinishReason, answer.finish_reason),
         )
+
+
+async def _last(items: AsyncGenerator[StreamItem]) -> Reply:
+    reply: Reply | None = None
+    async for item in items:
+        if isinstance(item, Reply):
+            reply = item
+    assert reply is not None  # noqa: S101 - a run that does not raise ends with its reply
+    return reply
 
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run, gone when it ends; what matters is in the journal."""
+    """A run at work: its view of the journal, and what is needed to go on."""
 
     conversation: Conversation
     context: Context
+    view: RunView
     functions: dict[str, Function]
     stream: bool
+    #: How many of the session's events were yielded.
     seen: int
-    grounding: Grounding | None = None
     turn: TurnContext | None = None
-    answer: ChatResponse | None = None
-    usage: Usage = field(default_factory=Usage)
-    made: int = 0
-    ended: bool = False
 
     @property
-    def id(self) -> str:
-        """The run's id."""
-        return self.context.run or ""
+    def text(self) -> str:
+        """What the run was asked."""
+        return self.view.question.message.text if self.view.question is not None else ""
 
     @property
-    def calls(self) -> tuple[ToolCall, ...]:
-        """The calls the last answer asks for."""
-        return self.answer.message.tool_calls if self.answer is not None else ()
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the last answer that have no outcome yet."""
+        return self.conversation.log.history.open_calls()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model has said its last word."""
+        answer = self.view.answer
+        over = self.view.ending is not None or (answer is not None and not answer.message.tool_calls)
+        return over and not self.open_calls
 
     def resolve(self, name: str) -> Function:
         """A function this agent may call; the model hears of no others."""
@@ -329,18 +448,15 @@ class _Run:
             messages=self.turn.messages(self.conversation.messages),
             functions=tuple(function.spec for function in self.functions.values()),
             max_output_tokens=limits.output_tokens,
-            grounding=self.grounding,
+            grounding=self.view.retrieval,
         )
 
     async def observe(self, response: ChatResponse, model: str) -> None:
         """Record an answer; its calls get ids that are unique in this session."""
-        message = self._with_unique_calls(response.message)
-        self.answer = response.model_copy(update={"message": message})
-        self.usage += response.usage
         await self.add(
             ModelAnswered(
                 model=response.model or model,
-                message=message,
+                message=self._with_unique_calls(response.message),
                 usage=response.usage,
                 finish_reason=response.finish_reason,
             )
@@ -370,11 +486,12 @@ class _Run:
 
     async def add(self, *data: Any, actor: str | None = None) -> None:
         """Append to the session, in this run's name."""
-        await self.conversation.add(*data, actor=actor or self.context.actor, run=self.context.run)
+        await self.conversation.add(*data, actor=actor or self.context.actor, run=self.view.id)
+        for item in data:
+            self.view.apply(item)
 
     async def close(self, ending: RunFailed | RunCancelled) -> None:
         """End the run early: every call still open gets its outcome, then the ending is recorded."""
-        if self.ended:
-            return
-        await self.conversation.mend(run=self.id)
-        await self.add(ending)
+        if self.view.ending is None:
+            await self.conversation.mend(run=self.view.id)
+            await self.add(ending)

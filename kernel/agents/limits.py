@@ -18,5 +18,7 @@ class Limits(Frozen):
     result_chars: int = Field(default=40_000, ge=200)
     #: Tokens of passages that memory may add to a question.
     passage_tokens: int = Field(default=1_200, ge=0)
+    #: Agents and plans that may stand above a run.
+    depth: int = Field(default=8, ge=1)
     #: The most the model may write in one answer; None leaves it to the provider.
     output_tokens: int | None = Field(default=None, ge=1)

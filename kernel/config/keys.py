@@ -6,17 +6,16 @@ The environment wins: ``OPENAI_API_KEY`` for ``openai``, in general ``<PROVIDER>
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..whole_file import replace_file
 
 FILE = "keys.json"
 
@@ -149,20 +148,9 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, kept: Mapping[str, str]) -> None:
-    """Whole or not at all: a new file (mkstemp makes it 0600), flushed, takes the old one's place."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".keys-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(dict(sorted(kept.items())), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
+        replace_file(path, json.dumps(dict(sorted(kept.items())), indent=1).encode())
     except OSError as exc:
         raise ConfigError(
             f"{path} cannot be written: {exc.strerror or exc}.", code="keys.unwritable", path=str(path)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, did_you_mean, nearest
 
 Kind = Literal["text", "path", "url", "integer", "number", "names", "verdict", "anything"]
 #: A setting's place: ``("models", "openai", "timeout")``.
@@ -207,7 +207,7 @@ def _unknown(key: Key, where: str) -> ConfigError:
     names = sorted(here - {ANY})
     near = [dotted((*key[:depth], name)) for name in nearest(key[depth], names)]
     if near:
-        hint = f"Did you mean {' or '.join(near)}?"
+        hint = did_you_mean(near)
     elif depth:
         hint = f"[{dotted(key[:depth])}] knows {', '.join(names)}."
     else:
@@ -256,7 +256,7 @@ def _typed(kind: Kind, value: Any, key: Key, where: str) -> Any:
         raise ConfigError(
             f"{dotted(key)} is {value!r} ({where}), but it takes {_WORDS[kind]}.",
             code="config.type",
-            hint=f"Did you mean {near[0]!r}?" if near else None,
+            hint=did_you_mean(near),
             where=where,
             key=dotted(key),
         )

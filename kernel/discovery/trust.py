@@ -9,12 +9,10 @@ again. Commit the file, so that a team trusts the same bytes.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import importlib.machinery
 import os
 import stat
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -24,6 +22,7 @@ from pydantic import Field, ValidationError
 from ..errors import ConfigError, PluginError
 from ..functions import Effect
 from ..messages import Frozen
+from ..whole_file import replace_file
 from .installed import Installed, Place
 from .manifest import KINDS, Touches
 
@@ -106,15 +105,15 @@ class Lock:
     def _read(self) -> _Lock:
         try:
             data = tomllib.loads(self.path.read_text(encoding="utf-8"))
-            lock = _Lock.model_validate(data)
+            version = data.get("version", _VERSION)
+            if version != _VERSION:  # asked first: a lock of another version has other entries too
+                raise self._unusable(f"has version {version!r}, this kernloom reads {_VERSION}")
+            return _Lock.model_validate(data)
         except FileNotFoundError:
             return _Lock()
         except (OSError, ValueError, RecursionError) as exc:
             what = f"{exc.error_count()} wrong entries" if isinstance(exc, ValidationError) else str(exc)
             raise self._unusable(f"cannot be read: {what}") from exc
-        if lock.version != _VERSION:
-            raise self._unusable(f"has version {lock.version}, this kernloom writes {_VERSION}")
-        return lock
 
     def _unusable(self, what: str) -> ConfigError:
         return ConfigError(
@@ -127,7 +126,8 @@ class Lock:
     def _write(self, lock: _Lock) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=self.path.name, dir=self.path.parent)
+            # It is committed and read by others; no secret is in it.
+            replace_file(self.path, _text(lock).encode(), mode=0o644)
         except OSError as exc:
             raise ConfigError(
                 f"{self.path} cannot be written: {exc.strerror or exc}.",
@@ -135,17 +135,6 @@ class Lock:
                 hint="Make its folder writable.",
                 path=str(self.path),
             ) from exc
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(_text(lock))
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # it is committed and read by others; no secret is in it
-            os.replace(temporary, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
 
 def _text(lock: _Lock) -> str:

@@ -24,6 +24,22 @@ class RunStarted(Frozen):
     #: ``agent`` or ``plan``.
     what: str = "agent"
     input: Any = None
+    #: What the face needs to make the runner again in another process: model, functions, memory.
+    spec: dict[str, Any] | None = None
+
+
+class RunResumed(Frozen):
+    """A run that had stopped (a crash, a question to a person) goes on."""
+
+    kind: Literal["run.resumed"] = "run.resumed"
+
+
+class RunPaused(Frozen):
+    """A run waits for a person; it goes on when the question is answered and it is resumed."""
+
+    kind: Literal["run.paused"] = "run.paused"
+    #: The questions it waits for.
+    questions: tuple[str, ...] = ()
 
 
 class RunFinished(Frozen):
@@ -93,13 +109,23 @@ class FunctionRequested(Frozen):
 
 
 class FunctionStarted(Frozen):
-    """A call passed validation and policy and is about to run."""
+    """The intent: a call passed validation and policy and is about to run.
+
+    On disk before a changing function begins. After a crash, an intent without an outcome is settled by
+    what the function declares (see ``kernloom.kernel.invocation``).
+    """
 
     kind: Literal["function.started"] = "function.started"
     call_id: str
     name: str
     #: What the function declares to do (``read``, ``write``, ``network`` …); None: not known.
     effects: tuple[str, ...] | None = None
+    #: The function receives it in its ``Context``; the same for every attempt at this call.
+    key: str = ""
+    #: First 16 hex digits of SHA-256 over the arguments it is called with, as canonical JSON.
+    digest: str = ""
+    #: 1, and one more for each time the call is made again after a crash.
+    attempt: int = 1
 
 
 class FunctionFinished(Frozen):
@@ -109,6 +135,13 @@ class FunctionFinished(Frozen):
     result: ToolResult
     #: The value itself as JSON, when it is not text.
     value: Any = None
+    #: The value is the text of the result.
+    plain: bool = False
+
+    @property
+    def returned(self) -> Any:
+        """What the function returned, as JSON."""
+        return self.result.content if self.plain else self.value
 
 
 class FunctionFailedEvent(Frozen):
@@ -127,11 +160,11 @@ class FunctionInDoubtEvent(Frozen):
 
 
 class QuestionAsked(Frozen):
-    """A person is asked: approval, review or clarification."""
+    """A person is asked: approval, review, clarification, or what became of a call in doubt."""
 
     kind: Literal["question.asked"] = "question.asked"
     question_id: str
-    about: Literal["approval", "review", "clarification"]
+    about: Literal["approval", "review", "clarification", "in_doubt"]
     text: str
     call: ToolCall | None = None
 
@@ -141,9 +174,13 @@ class QuestionAnswered(Frozen):
 
     kind: Literal["question.answered"] = "question.answered"
     question_id: str
-    #: For an approval: ``allow`` or ``deny``; else free text.
+    #: For an approval ``allow | deny``; for a call in doubt ``done | not_done | abandon``; else free text.
     answer: str
     by: str = ""
+    #: For an approval: the arguments to call with instead.
+    arguments: dict[str, Any] | None = None
+    #: For a call that was done after all: what it returned.
+    result: Any = None
 
 
 class Retrieval(Frozen):
@@ -195,7 +232,7 @@ class StepSkipped(Frozen):
 
 
 EventData = Annotated[
-    RunStarted | RunFinished | RunFailed | RunCancelled
+    RunStarted | RunResumed | RunPaused | RunFinished | RunFailed | RunCancelled
     | MessageAdded
     | ModelRequested | ModelAnswered | ModelFailed
     | FunctionRequested | FunctionStarted | FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent

@@ -23,6 +23,8 @@ from .events import (
     ModelAnswered,
     ModelFailed,
     ModelRequested,
+    QuestionAnswered,
+    QuestionAsked,
 )
 
 #: Effects that leave the world as it was: a call with no others can be called off without doubt.
@@ -32,8 +34,7 @@ _HARMLESS = frozenset({"read"})
 @dataclass(slots=True)
 class _OpenCall:
     call: ToolCall
-    started: bool = False
-    effects: tuple[str, ...] | None = None
+    intent: FunctionStarted | None = None
 
 
 class History:
@@ -45,12 +46,14 @@ class History:
     child session, whose history is its own.
     """
 
-    __slots__ = ("_asked", "_open", "_seen")
+    __slots__ = ("_answers", "_asked", "_open", "_questions", "_seen")
 
     def __init__(self, past: Iterable[EventData] = ()) -> None:
         self._open: dict[str, _OpenCall] = {}
         self._seen: set[str] = set()
         self._asked: ModelRequested | None = None
+        self._questions: dict[str, QuestionAsked] = {}
+        self._answers: dict[str, QuestionAnswered] = {}
         for data in past:
             self.apply(data)
 
@@ -67,6 +70,23 @@ class History:
         """The calls that have no outcome yet, in the order they were asked for."""
         return tuple(entry.call for entry in self._open.values())
 
+    def intent(self, call_id: str) -> FunctionStarted | None:
+        """The last start of a call that has no outcome yet; None before it starts and after its outcome."""
+        entry = self._open.get(call_id)
+        return entry.intent if entry is not None else None
+
+    def questions(self) -> tuple[QuestionAsked, ...]:
+        """What a person was asked and has not answered, in the order it was asked."""
+        return tuple(q for q in self._questions.values() if q.question_id not in self._answers)
+
+    def question(self, question_id: str) -> QuestionAsked | None:
+        """A question that was asked, answered or not."""
+        return self._questions.get(question_id)
+
+    def answer(self, question_id: str) -> QuestionAnswered | None:
+        """What a person said to a question."""
+        return self._answers.get(question_id)
+
     def apply(self, data: EventData) -> None:
         """Go one event further.
 
@@ -78,23 +98,32 @@ class History:
             rule(self, data)
 
     def repair(self) -> list[EventData]:
-        """What to append so that a session whose writer died can go on.
+        """What to append so that a session whose run was given up can go on with another.
 
         A model call without an answer failed. A function that never started did not run; one that had
-        started is in doubt, unless its declared effects are harmless. Only for a session that nobody
-        else is working on: to another writer's eyes its own calls look just as abandoned.
+        started is in doubt, unless its declared effects are harmless; a question nobody will answer now is
+        withdrawn. Only for a session that nobody else is working on: to another writer's eyes its own
+        calls look just as abandoned.
         """
-        events: list[EventData] = []
-        if self._asked is not None:
-            events.append(
-                ModelFailed(
-                    model=self._asked.model,
-                    code="model.interrupted",
-                    error="The process stopped before the model's answer was recorded.",
-                )
-            )
+        events = self.interrupted()
         events.extend(_verdict(entry) for entry in self._open.values())
+        events.extend(
+            QuestionAnswered(question_id=question.question_id, answer="withdrawn", by="kernloom")
+            for question in self.questions()
+        )
         return events
+
+    def interrupted(self) -> list[EventData]:
+        """What to append before the model is asked again: its question without an answer has failed."""
+        if self._asked is None:
+            return []
+        return [
+            ModelFailed(
+                model=self._asked.model,
+                code="model.interrupted",
+                error="The process stopped before the model's answer was recorded.",
+            )
+        ]
 
     def _message(self, data: MessageAdded) -> None:
         if data.message.role == "tool" or any(
@@ -138,12 +167,23 @@ class History:
         self._begin(data.call)
 
     def _function_started(self, data: FunctionStarted) -> None:
-        entry = self._find(data.call_id, "started")
-        entry.started, entry.effects = True, data.effects
+        self._find(data.call_id, "started").intent = data
 
     def _outcome(self, data: FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent) -> None:
         self._find(data.result.call_id, "has an outcome")
         del self._open[data.result.call_id]
+
+    def _question_asked(self, data: QuestionAsked) -> None:
+        if data.question_id in self._questions:
+            raise _broken(f"Question {data.question_id!r} was asked before in this session.")
+        self._questions[data.question_id] = data
+
+    def _question_answered(self, data: QuestionAnswered) -> None:
+        if data.question_id not in self._questions:
+            raise _broken(f"Question {data.question_id!r} is answered, but nobody had asked it.")
+        if data.question_id in self._answers:
+            raise _broken(f"Question {data.question_id!r} already has its answer.")
+        self._answers[data.question_id] = data
 
     def _begin(self, call: ToolCall) -> None:
         self._seen.add(call.id)
@@ -168,14 +208,17 @@ _RULES: dict[type, Callable[[History, Any], None]] = {
     FunctionFinished: History._outcome,
     FunctionFailedEvent: History._outcome,
     FunctionInDoubtEvent: History._outcome,
+    QuestionAsked: History._question_asked,
+    QuestionAnswered: History._question_answered,
 }
 
 
 def _verdict(entry: _OpenCall) -> EventData:
     call = entry.call
-    if not entry.started:
+    intent = entry.intent
+    if intent is None:
         code, said = "function.not_run", "Not run: the process stopped before this call began."
-    elif entry.effects is not None and _HARMLESS.issuperset(entry.effects):
+    elif intent.effects is not None and _HARMLESS.issuperset(intent.effects):
         code, said = (
             "function.interrupted",
             "No result: the process stopped during this call; it changed nothing.",

@@ -7,11 +7,12 @@ appended to. Nothing is written that would break the invariants of :mod:`kernloo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
@@ -20,6 +21,7 @@ from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
 from .events import Event, EventData, MessageAdded, RunStarted
 from .history import History
+from .leases import Leases
 from .records import corrupt, pack, unpack
 from .stores import JournalStore, SessionHead, StoredEvent
 from .transcript import Transcript
@@ -30,10 +32,12 @@ _KEPT = 64
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
 
-RunStatus = Literal["none", "unfinished", "finished", "failed", "cancelled", "damaged"]
+RunStatus = Literal["none", "unfinished", "waiting", "finished", "failed", "cancelled", "damaged"]
 
 _RUN_STATUS: dict[str, RunStatus] = {
     "run.started": "unfinished",
+    "run.resumed": "unfinished",
+    "run.paused": "waiting",
     "run.finished": "finished",
     "run.failed": "failed",
     "run.cancelled": "cancelled",
@@ -83,6 +87,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._new_id = new_id or (lambda: new_session_id(clock()))
+        self._leases = Leases(store, clock=clock)
         self._open: OrderedDict[str, SessionLog] = OrderedDict()
 
     @property
@@ -108,7 +113,20 @@ class Journal:
         It is in the store from its first event on.
         """
         head = SessionHead(self._new_id(), 0, 0.0, 0.0, parent)
-        return self._keep(SessionLog(self._store, head, clock=self._clock))
+        return self._keep(self._log(head))
+
+    async def child(self, parent: SessionLog | None, call_id: str | None) -> SessionLog:
+        """The session of the sub-agent or sub-plan that serves a call; named after it.
+
+        So whoever makes the call again after a crash finds what was done in it. Without a parent or a
+        call it is a new session.
+        """
+        if parent is None or call_id is None:
+            return await self.create()
+        name = f"{parent.id}.{hashlib.blake2s(call_id.encode(), digest_size=5).hexdigest()}"
+        if name in self._open or await self._store.sessions(prefix=name, limit=1):
+            return await self.open(name)
+        return self._keep(self._log(SessionHead(name, 0, 0.0, 0.0, (parent.id, parent.seq))))
 
     async def open(self, session: str) -> SessionLog:
         """The session of that id, or the one whose id starts so, with all its events.
@@ -122,7 +140,7 @@ class Journal:
         log = self._open.get(session)
         if log is None or not log.seq:
             head = await self._find(session)
-            log = self._open.get(head.id) or SessionLog(self._store, head, clock=self._clock)
+            log = self._open.get(head.id) or self._log(head)
         await log.refresh()
         return self._keep(log)
 
@@ -133,6 +151,9 @@ class Journal:
             NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
         """
         return await self._find(session)
+
+    def _log(self, head: SessionHead) -> SessionLog:
+        return SessionLog(self._store, head, clock=self._clock, leases=self._leases)
 
     def _keep(self, log: SessionLog) -> SessionLog:
         self._open[log.id] = log
@@ -172,8 +193,9 @@ class Journal:
         for head in heads:
             if head.id == wanted:
                 return head
-        if len(heads) == 1:
-            return heads[0]
+        roots = [head for head in heads if head.parent is None]
+        if len(heads) == 1 or len(roots) == 1:
+            return roots[0] if roots else heads[0]
         if heads:
             names = [head.id for head in heads]
             raise NotFoundError(
@@ -222,8 +244,11 @@ class SessionLog:
     a run, and a conversation can be carried on from two terminals in turn.
     """
 
-    def __init__(self, store: JournalStore, head: SessionHead, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: JournalStore, head: SessionHead, *, clock: Callable[[], float], leases: Leases
+    ) -> None:
         self._store = store
+        self._leases = leases
         self._clock = clock
         self._head = head
         self._history = History()
@@ -259,12 +284,16 @@ class SessionLog:
         """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
         return self._transcript.messages()
 
-    @contextmanager
-    def claim(self, run: str) -> Iterator[None]:
-        """Hold the session for one run: two at once in one process would answer each other's calls.
+    @asynccontextmanager
+    async def claim(self, run: str) -> AsyncIterator[None]:
+        """Hold the session for one run, and read what others appended before.
+
+        Two runs at once would answer each other's calls; so of two, in one process or in several, one is
+        refused.
 
         Raises:
-            JournalError: ``journal.busy``, another run is at work in it.
+            JournalError: ``journal.busy``, another run of this process is at work in it;
+                ``journal.leased``, another process is.
         """
         if self._holder is not None:
             raise JournalError(
@@ -274,7 +303,9 @@ class SessionLog:
             )
         self._holder = run
         try:
-            yield
+            async with self._leases.hold(self.id):
+                await self.refresh()
+                yield
         finally:
             self._holder = None
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, KernloomError, ProviderError
+from ..errors import ConfigError, KernloomError, ProviderError, UsageError
 from ..messages import Message, ToolCall, Usage, assistant
 from .base import ChatResponse
 
@@ -34,15 +34,17 @@ def read_script(path: str | Path) -> list[Entry]:
     Raises:
         ConfigError: ``script.unreadable``, or ``script.invalid`` naming the entry that is wrong.
     """
-    import yaml
+    from ..safe_yaml import read_yaml  # yaml loads only where there is a script
 
     path = Path(path)
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        entries = read_yaml(path.read_text(encoding="utf-8"), what=f"The script {str(path)!r}")
+    except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(
             f"The script {str(path)!r} cannot be read: {exc}.", code="script.unreadable"
         ) from exc
+    except UsageError as exc:
+        raise ConfigError(exc.message, code="script.unreadable", hint=exc.hint) from exc
     if not isinstance(entries, list):
         raise _bad_entry(path, 0, "a script is a list of replies")
     return [_read_entry(path, number, entry) for number, entry in enumerate(entries, 1)]

@@ -21,7 +21,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 from jinja2.runtime import Undefined
 
-from ..errors import KernloomError, LimitReached, UsageError, nearest
+from ..errors import KernloomError, LimitReached, UsageError, nearest, suggestion
 from .metering import VIEWS, Meter, TooCostlyError
 from .rewriting import Metering
 from .sandbox import MissingValueError, Sandbox, lasting
@@ -247,14 +247,12 @@ def _guarded(program: _Program, work: Callable[[], _T], values: Mapping[str, Any
         ) from exc
     except MissingValueError as exc:
         known = _names_in(exc.owner) if exc.owner is not None else list(values or ())
-        near = nearest(exc.name, known)
-        there = f"There is: {', '.join(sorted(known)[:12])}." if known else None
         raise UsageError(
             f"In the {program.describe(exc)}, {exc.name!r} is undefined.",
             code="template.undefined",
-            hint=f"Did you mean {' or '.join(map(repr, near))}?" if near else there,
+            hint=suggestion(exc.name, known),
             name=exc.name,
-            near=near,
+            near=nearest(exc.name, known),
         ) from exc
     except SecurityError as exc:
         raise _error(program, str(exc), exc, code="template.forbidden") from exc

@@ -6,8 +6,6 @@ written, nothing leaves the machine; what memory does not hold is said to be mis
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from ...kernel.messages import Grounding, Passage, Usage, assistant
 from ...kernel.models.base import ChatModel, ChatRequest, ChatResponse, Delta, ModelInfo
 from ...kernel.models.scripted import deltas
+from ...memory.idf import idf_over
 from ...memory.text import sentences, terms
 
 HEADER = "Quoted from memory (no language model):"
@@ -135,9 +134,8 @@ def _weight(weights: Mapping[str, float], held: Collection[str]) -> float:
 
 def _weights(question: Collection[str], sentences: Collection[Quote]) -> dict[str, float]:
     """The idf of each of the question's terms over all sentences; a term none of them has is left out."""
-    holding = Counter(term for sentence in sentences for term in sentence.terms if term in question)
-    count = len(sentences)
-    return {term: math.log(1 + (count - df + 0.5) / (df + 0.5)) for term, df in holding.items()}
+    known = idf_over(sentence.terms for sentence in sentences)
+    return {term: weight for term, weight in known.items() if term in question}
 
 
 def _sentences(grounding: Grounding) -> Iterator[Quote]:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from ...kernel.errors import ConfigError, ProviderError, UsageError, nearest
+from ...kernel.errors import ConfigError, ProviderError, UsageError, suggestion
 from ...kernel.models.base import ChatModel, ChatRequest, ChatResponse, Delta, Finished, ModelInfo
 from .openai_answer import CallIds, new_call_id, parse, read_answer
 from .openai_errors import Provider, status_of
@@ -317,9 +317,11 @@ class OpenAIPlugin:
             )
         for key in settings:
             if key not in _SETTINGS:
-                near = nearest(key, _SETTINGS)
-                hint = f"Did you mean {near[0]!r}?" if near else f"There is: {', '.join(_SETTINGS)}."
-                raise ConfigError(f"{prefix!r} has no setting {key!r}.", code="config.unknown", hint=hint)
+                raise ConfigError(
+                    f"{prefix!r} has no setting {key!r}.",
+                    code="config.unknown_key",
+                    hint=suggestion(key, _SETTINGS),
+                )
         options = {key: value for key, value in settings.items() if value is not None}
         base_url = options.pop("base_url", None) or _PRESETS[prefix]
         if base_url is None and prefix == "compatible":

@@ -18,6 +18,8 @@ _OVERFLOW = re.compile(
     r"|exceeds? the (model's )?(maximum|available) (number of tokens|context)",
     re.IGNORECASE,
 )
+#: Characters of a provider's words that an error repeats; a gateway may answer with a whole page.
+_MOST_SAID = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Provider:
     def refused(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> ProviderError:
         """An HTTP status of 400 or more, or an error object in the place of an answer."""
         said, code = _read(body)
-        said = self._quiet(said)
+        said = self._quiet(said)[:_MOST_SAID]
         slug, hint = self._judge(status, said, code)
         return ProviderError(
             f"{self.prefix} refused the request ({status}): {said or 'no reason given'}"
@@ -116,9 +118,9 @@ def _read(body: object) -> tuple[str, str]:
         error: Any = body.get("error", body)
         if isinstance(error, dict):
             said = error.get("message") or error.get("detail") or ""
-            return str(said)[:1000], str(error.get("code") or error.get("type") or "")
-        return str(error)[:1000], ""
-    return str(body or "")[:1000], ""
+            return str(said), str(error.get("code") or error.get("type") or "")
+        return str(error), ""
+    return str(body or ""), ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -132,7 +132,7 @@ def test_a_broken_setting_stops_with_words_not_a_traceback(run: Run, project: Pa
     done = run("memory", "list")
     assert done.code == 2
     assert "config.unknown_key" in done.err
-    assert "Did you mean memory.k?" in done.err
+    assert "Did you mean 'memory.k'?" in done.err
 
 
 def test_a_setting_can_be_given_for_once(run: Run) -> None:

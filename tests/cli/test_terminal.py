@@ -49,6 +49,18 @@ class Terminal:
         self._read(lambda: False, seconds)
         return self.process.wait(timeout=seconds)
 
+    def end_by(self, keys: str) -> int:
+        """Type ``keys`` until it ends; the exit code.
+
+        Between showing its prompt and waiting for input, readline notes Ctrl-C only with the next key.
+        """
+        for _ in range(10):
+            self.type(keys)
+            self._read(lambda: False, 2)
+            if self.process.poll() is not None:
+                break
+        return self.end()
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -109,8 +121,7 @@ def test_a_change_is_asked_about_and_only_yes_makes_it(
 def test_ctrl_c_at_the_question_stops_with_130(project: Path) -> None:
     with terminal(*WRITE, folder=project) as opened:
         opened.wait_for("[y/N]")
-        opened.type("\x03")
-        assert opened.end() == 130
+        assert opened.end_by("\x03") == 130
         assert "Traceback" not in opened.shown
     assert not (project / "note.txt").exists()
 
@@ -142,8 +153,7 @@ def test_ctrl_c_at_the_prompt_leaves_and_says_how_to_come_back(project: Path) ->
         opened.type("hi\r")
         opened.wait_for("Hello.")
         opened.wait_for("you> ")
-        opened.type("\x03")
-        assert opened.end() == 130
+        assert opened.end_by("\x03") == 130
         assert "kernloom chat --session" in opened.shown
 
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from kernloom import Kernel, PluginError, UsageError, function
-from kernloom.kernel.errors import NotFoundError
+from kernloom.kernel.errors import JournalError, NotFoundError
+from kernloom.kernel.journal import Journal, SqliteJournalStore
+from kernloom.kernel.journal.events import MessageAdded
+from kernloom.kernel.messages import user
+from kernloom.kernel.models import EchoModel
 
 
 class Counter:
@@ -148,3 +152,18 @@ def test_a_sync_call_from_inside_async_work_is_refused_not_hung() -> None:
     kernel.add_function(nested, plugin="probe")
     with pytest.raises(Exception, match="Await the async method"):
         kernel.invoke_sync("probe.nested")
+
+
+async def test_closing_goes_on_when_a_model_cannot_be_closed(tmp_path: Path) -> None:
+    class Stuck(EchoModel):
+        async def aclose(self) -> None:
+            raise OSError("the connection is gone")
+
+    journal = Journal(SqliteJournalStore(tmp_path / "journal.db"))
+    await (await journal.create()).append(MessageAdded(message=user("Hello")), actor="ann")
+    kernel = Kernel(journal=journal)
+    kernel.add_model(Stuck(), name="stuck")
+    with pytest.raises(OSError, match="gone"):
+        await kernel.aclose()
+    with pytest.raises(JournalError, match="closed"):
+        await journal.sessions()

@@ -53,9 +53,8 @@ async def test_nobody_to_ask_is_an_error_that_says_what_would_have_been_asked() 
     kernel = Kernel()
     with pytest.raises(ApprovalRequired) as caught:
         await kernel.invoke(made("write"), kernel.context(origin="model", actor="bot"))
-    assert caught.value.details == {
-        "function": "shop.act", "arguments": {}, "effects": ["write"], "actor": "bot",
-    }  # fmt: skip
+    asked = {"function": "shop.act", "arguments": {}, "effects": ["write"], "actor": "bot"}
+    assert caught.value.details.items() >= asked.items()
 
 
 @pytest.mark.parametrize("yes", [True, False])

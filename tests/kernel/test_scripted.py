@@ -128,7 +128,7 @@ async def test_a_script_can_be_a_file(tmp_path: Path) -> None:
         ("- {calls: [{nam: f}]}", "needs a name"),
         ("- {error: x, why: y}", "'why'"),
         ("- {text: x, usage: {inpt: 1}}", "usage"),
-        ("- [unclosed", "cannot be read"),
+        ("- [unclosed", "cannot be used"),
     ],
 )
 def test_a_wrong_file_says_which_entry_is_wrong(tmp_path: Path, text: str, says: str) -> None:
@@ -141,3 +141,11 @@ def test_a_wrong_file_says_which_entry_is_wrong(tmp_path: Path, text: str, says:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml"):
         ScriptedModel.from_file(tmp_path / "nothing.yaml")
+
+
+def test_a_script_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
+    script = tmp_path / "replies.yaml"
+    script.write_text("- &a [x, x]\n- &b [*a, *a]\n")
+    with pytest.raises(ConfigError, match="aliases") as caught:
+        ScriptedModel.from_file(script)
+    assert caught.value.code == "script.unreadable"

@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernloom.memory.grounding import estimate_tokens, pack
+from kernloom.memory.grounding import pack
 from kernloom.memory.records import Chunk, Hit
+from kernloom.memory.tokens import estimate_tokens
 
 DOCUMENT = (
     "# Leave\n\nAnnual leave is 25 days. Up to 5 days\nmay be carried over. "

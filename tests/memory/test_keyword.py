@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from kernloom.memory.idf import lucene_idf
 from kernloom.memory.keyword import KeywordIndex
-from kernloom.memory.okapi import LuceneBM25, lucene_idf
+from kernloom.memory.okapi import LuceneBM25
 from kernloom.memory.records import Chunk
 from kernloom.memory.text import terms
 

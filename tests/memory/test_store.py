@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernloom.kernel.errors import MemoryStoreError
+from kernloom.kernel.errors import JournalError, MemoryStoreError
+from kernloom.kernel.journal import Journal, SqliteJournalStore
+from kernloom.kernel.journal.events import MessageAdded
+from kernloom.kernel.messages import user
 from kernloom.memory.chunking import chunk_document
 from kernloom.memory.records import Document
 from kernloom.memory.schema import SCHEMA_VERSION
@@ -261,3 +264,16 @@ def test_documents_are_matched_by_id_source_and_folder(store: MemoryStore) -> No
     assert len(store.matching("docs/")) == 2
     assert len(store.matching("docs")) == 2
     assert store.matching("doc") == []
+
+
+async def test_a_journal_is_not_taken_for_a_memory_nor_a_memory_for_a_journal(tmp_path: Path) -> None:
+    kept, said = tmp_path / "memory.db", tmp_path / "journal.db"
+    MemoryStore(kept).close()
+    async with Journal(SqliteJournalStore(said)) as journal:
+        await (await journal.create()).append(MessageAdded(message=user("Hello")), actor="ann")
+    with pytest.raises(MemoryStoreError) as foreign:
+        MemoryStore(said)
+    assert foreign.value.code == "memory.foreign"
+    with pytest.raises(JournalError) as refused:
+        await Journal(SqliteJournalStore(kept)).sessions()
+    assert refused.value.code == "journal.not_a_journal"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -170,6 +171,31 @@ def test_links_count_for_where_they_lead(files: Files, context: Context, root: P
     assert not (root.parent / "made.txt").exists()
     assert files.read("inside.md", context, 1, 1) == "one\n"
     assert all("secrets" not in str(hit["text"]) for hit in files.search("two", context))
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "mode"),
+    [
+        (None, "[tool.kernloom.policy]\nwrite = 'allow'\n", "create"),
+        ("[tool.kernloom]\n", "[project]\n", "overwrite"),
+        ("[tool.ruff]\n[tool.kernl", "oom.policy]\nwrite = 'allow'\n", "append"),
+    ],
+)
+def test_a_pyproject_that_configures_kernloom_is_not_written(
+    root: Path, files: Files, context: Context, before: str | None, text: str, mode: Literal["append"]
+) -> None:
+    file = root / "pyproject.toml"
+    if before is not None:
+        file.write_text(before, encoding="utf-8")
+    with pytest.raises(FunctionDenied, match="trusted"):
+        files.write("pyproject.toml", text, context, mode)
+    assert (file.read_text(encoding="utf-8") if file.exists() else None) == before
+
+
+def test_a_pyproject_that_says_nothing_of_kernloom_is_a_file_like_any(
+    files: Files, context: Context
+) -> None:
+    assert files.write("pyproject.toml", "[project]\nname = 'boats'\n", context) == "pyproject.toml"
 
 
 @pytest.mark.parametrize("name", ["kernloom.toml", "kernloom.lock", "KERNLOOM.LOCK", "docs/kernloom.toml"])

@@ -28,7 +28,7 @@ async def test_what_is_remembered_is_found_with_its_place(project: Path) -> None
         )
         (found,) = await kernel.invoke("memory.search", query="who approves travel")
         assert found["text"] == LIMITS
-        assert found["place"].endswith(":1-1")
+        assert found["place"].endswith(":1")
     assert (project / ".kernloom" / "memory.db").exists()
     async with Kernel(config=Config.load(project, env={})) as again:
         assert len(await again.invoke("memory.search", query="travel")) == 1

@@ -657,6 +657,11 @@ async def test_a_key_function_is_asked_at_each_request() -> None:
         ]
 
 
+async def test_an_error_that_is_cut_does_not_show_the_beginning_of_the_key() -> None:
+    error = await failure([Fault(401, f"{'.' * 990}sk-secret-key was not accepted.")])
+    assert "sk-" not in str(error)
+
+
 async def test_an_error_never_shows_the_key() -> None:
     error = await failure([Fault(401, "Incorrect API key provided: sk-secret-key.")])
     assert "sk-secret-key" not in str(error)

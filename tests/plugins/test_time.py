@@ -66,7 +66,7 @@ def test_conversion_follows_summer_time(time: Time) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda time: time.now("Europe/Olso"), "Did you mean Europe/Oslo"),
+        (lambda time: time.now("Europe/Olso"), "Did you mean 'Europe/Oslo'"),
         (lambda time: time.now("../../etc/passwd"), "no time zone"),
         (lambda time: time.now(""), "no time zone"),
         (lambda time: time.now("\0"), "no time zone"),

@@ -78,6 +78,13 @@ def test_a_lock_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
         Lock(tmp_path / "nowhere" / "kernloom.lock").allow("toy", PIN)
 
 
+def test_a_lock_of_a_later_version_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "kernloom.lock"
+    path.write_text("version = 2\nallowed_by = 'ann'\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="has version 2, this kernloom reads 1"):
+        _ = Lock(path).pins
+
+
 @pytest.mark.parametrize(
     "content",
     [
