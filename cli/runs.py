@@ -15,7 +15,7 @@ from ..kernel.journal import events as kinds
 from ..kernel.messages import Grounding
 from .commands import Group
 from .screen import Screen, table
-from .workspace import open_journal
+from .workspace import open_journal, open_session
 
 
 @click.group(cls=Group)
@@ -51,7 +51,10 @@ async def _sessions(screen: Screen, limit: int, children: bool) -> list[SessionI
 @click.option("--events", is_flag=True, help="Every event as it stands in the journal.")
 @click.pass_obj
 def show(screen: Screen, session: str, events: bool) -> None:
-    """One session from its first word; the beginning of its id is enough."""
+    """One session from its first word.
+
+    The beginning of its id is enough; "last" is the one used last.
+    """
     asyncio.run(_show(screen, session, events))
 
 
@@ -59,7 +62,7 @@ async def _show(screen: Screen, session: str, every: bool) -> None:
     if not screen.config.journal_path.exists():
         raise not_found("session", session, (), code="journal.unknown_session")
     async with open_journal(screen) as journal:
-        log = await journal.open(session)
+        log = await open_session(journal, session)
         children = await _children(journal, log.id)
     data = {
         "session": log.id,

@@ -14,8 +14,8 @@ import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.limits import Limits
-from ..kernel.errors import MemoryStoreError
-from ..kernel.journal import Journal, SqliteJournalStore
+from ..kernel.errors import MemoryStoreError, NotFoundError
+from ..kernel.journal import Journal, SessionLog, SqliteJournalStore
 from ..kernel.kernel import Kernel
 from ..kernel.messages import Citation, Grounding
 from ..kernel.policy import ApprovalRequest, Approver
@@ -43,6 +43,24 @@ def open_journal(screen: Screen) -> Journal:
     """The project's journal; its folder is made if this is the first word ever."""
     screen.config.make_state_dir()
     return Journal(SqliteJournalStore(screen.config.journal_path))
+
+
+async def open_session(journal: Journal, session: str) -> SessionLog:
+    """The session of that id, or of an id that begins so; ``last`` is the one used last.
+
+    Raises:
+        NotFoundError: ``journal.unknown_session``.
+    """
+    if session == "last":
+        sessions = await journal.sessions(limit=1)
+        if not sessions:
+            raise NotFoundError(
+                "Nothing was said yet.",
+                code="journal.unknown_session",
+                hint="Begin with kernloom ask or kernloom chat.",
+            )
+        session = sessions[0].id
+    return await journal.open(session)
 
 
 @asynccontextmanager
