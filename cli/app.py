@@ -118,10 +118,23 @@ def _misused(error: click.ClickException, screen: Screen) -> int:
 
 
 def _unexpected(error: Exception, screen: Screen) -> int:
+    if isinstance(error, OSError):
+        return _refused(error, screen)
     hint = "This is a bug in kernloom or in a plugin."
     if not screen.verbose:
         hint += " Run it again with -v and report the traceback."
     screen.error(code="kernloom.unexpected", message=f"{type(error).__name__}: {error}", hint=hint)
+    if screen.verbose:
+        traceback.print_exception(error)
+    return FAILED
+
+
+def _refused(error: OSError, screen: Screen) -> int:
+    """The system would not: a folder that is gone or closed, a disk that is full."""
+    place = "" if error.filename is None else f" ({os.fspath(error.filename)!r})"
+    said = f"{error.strerror or type(error).__name__}{place}."
+    hint = "Look at the path, who may write there, and the space that is left."
+    screen.error(code="system.refused", message=said, hint=hint)
     if screen.verbose:
         traceback.print_exception(error)
     return FAILED

@@ -202,14 +202,19 @@ async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
 async def _sqlite(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     """WAL needs shared memory, which some network file systems lack: try it where the state is."""
     state = screen.config.state_dir
-    place = state if state.is_dir() else None
-    with (
-        tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder,
-        closing(sqlite3.connect(Path(folder) / "wal.db")) as connection,
-    ):
-        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        connection.execute("CREATE TABLE t (x)")
-    said = f"{sqlite3.sqlite_version}, journal mode {mode} in {place or 'the temporary folder'}"
+    place = next(folder for folder in (state, *state.parents) if folder.exists())
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder,
+            closing(sqlite3.connect(Path(folder) / "wal.db")) as connection,
+        ):
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            connection.execute("CREATE TABLE t (x)")
+    except OSError as exc:
+        said = f"nothing can be kept in {state}: {place}: {exc.strerror}"
+        yield Finding("sqlite", "broken", said, "make it writable, or set KERNLOOM_HOME")
+        return
+    said = f"{sqlite3.sqlite_version}, journal mode {mode} in {place}"
     if mode == "wal":
         yield Finding("sqlite", "ok", said)
     else:

@@ -14,8 +14,8 @@ from ..kernel.errors import KernloomError, ModelRetry, PersonRequired, UsageErro
 from ..kernel.functions import Function, as_json
 from ..kernel.kernel import Kernel
 from .commands import Command, text_or_stdin
+from .own_calls import call_on_record
 from .questions import say_how_to_answer
-from .recorded import call_on_record
 from .screen import Screen, table
 from .workspace import open_journal, open_kernel
 

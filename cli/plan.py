@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +66,32 @@ def make(
     The planner 'stepwise' finds its way by acting: it calls functions, asking where the policy asks, and
     leaves the plan of what it did. -f narrows what it may call.
     """
-    if out is not None and out.exists():
-        raise UsageError(
-            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
-        )
+    if out is not None:
+        _ensure_writable(out)
     settings: dict[str, object] = {"model": model} if model else {}
     if functions:
         settings["functions"] = functions
     asyncio.run(_make(screen, text_or_stdin(goal), out, planner, settings, yes))
+
+
+def _ensure_writable(out: Path) -> None:
+    """Before anything is done that could then not be kept: planning acts."""
+    if out.exists():
+        raise UsageError(
+            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
+        )
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(
+            f"{out} is neither YAML nor JSON by its name.",
+            code="data.suffix",
+            hint="Name it .yaml or .json.",
+        )
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(
+            f"{out} cannot be written.",
+            code="plan.unwritable",
+            hint="Name a file in a folder that is there and that you may write to.",
+        )
 
 
 async def _make(

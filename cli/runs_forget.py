@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import asdict
 from itertools import groupby
@@ -106,6 +107,7 @@ def _said(line: AuditLine) -> str:
 def _what(line: AuditLine) -> str:
     words = [line.function or line.text]
     words += [line.arguments] if line.arguments else []
-    words += [f"changed to {line.allowed}"] if line.allowed else []
+    if line.instead is not None:
+        words.append(f"changed to {json.dumps(line.instead, ensure_ascii=False)}")
     words += [f"-> {line.outcome.replace('_', ' ')}"] if line.outcome else []
     return " ".join(words)

@@ -16,7 +16,7 @@ from ..kernel.journal.retention import PruneReport, prune
 from .commands import Command
 from .screen import Screen, table
 from .spans import Span
-from .workspace import open_journal, open_session
+from .workspace import open_journal, recorded
 
 
 @click.command(cls=Command)
@@ -32,9 +32,9 @@ def export(screen: Screen, session: str) -> None:
 
 
 async def _export(screen: Screen, session: str) -> None:
-    async with open_session(screen, session) as (journal, log):
+    async with recorded(screen, session) as (journal, log):
         async for line in export_session(journal, log.id):
-            click.echo(line, nl=False)
+            click.echo(line, file=screen.out, nl=False)
         children = [head.id for head in await journal.store.sessions(parent=log.id)]
     for child in children:
         screen.note(f"it opened another session: kernloom runs export {child}")

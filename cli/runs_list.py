@@ -12,7 +12,7 @@ import click
 
 from ..kernel.conversations.waiting import Waiting, waiting
 from ..kernel.journal import Journal, SessionInfo
-from ..kernel.journal.leases import is_alive
+from ..kernel.journal.leases import died_here
 from .commands import Command
 from .questions import as_data
 from .screen import Screen, table
@@ -62,12 +62,19 @@ async def standing(journal: Journal, info: SessionInfo) -> Standing:
     if info.status not in ("unfinished", "waiting"):
         return Standing(info, info.status)
     questions = tuple(await waiting(journal, info.id))
-    leases = await journal.store.leases()
-    if any(lease.session == info.id and is_alive(lease, now=journal.now()) for lease in leases):
+    if await _is_leased(journal, info.id):
         return Standing(info, "running", questions)
     if questions:
         return Standing(info, "waiting", questions)
     return Standing(info, "answered" if info.status == "waiting" else "unfinished")
+
+
+async def _is_leased(journal: Journal, session: str) -> bool:
+    """Whether somebody is at work in a session, as far as can be seen from here."""
+    for lease in await journal.store.leases():
+        if lease.session == session and lease.until > journal.now():
+            return not died_here(lease.holder)
+    return False
 
 
 async def _sessions(screen: Screen, limit: int, children: bool, only_waiting: bool) -> list[Standing]:

@@ -15,7 +15,7 @@ from .commands import Command, text_or_stdin
 from .functions import json_object, wrong_arguments
 from .questions import CHOICES, answering, as_data, value, what_to_type
 from .screen import Screen
-from .workspace import open_kernel, open_session
+from .workspace import open_kernel, recorded
 
 
 @click.command(cls=Command)
@@ -52,7 +52,7 @@ def resolve(
 async def _resolve(
     screen: Screen, session: str, words: tuple[str, ...], given: str | None, result: str | None, by: str
 ) -> None:
-    async with open_session(screen, session) as (journal, log):
+    async with recorded(screen, session) as (journal, log):
         found = await waiting(journal, log.id)
         item = _chosen(log.id, found, words)
         answer = _answer(log.id, item, words)

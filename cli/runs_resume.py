@@ -14,14 +14,14 @@ from ..kernel.errors import PersonRequired, UsageError
 from ..kernel.journal import Journal, SessionLog
 from ..kernel.journal.events import PlanMade, RunStarted
 from ..planners.plan import Plan
-from . import answers, recorded
+from . import answers, own_calls
 from .ask import answer
 from .commands import Command
 from .functions import show_result
 from .plan import show_outcome, told
 from .questions import ask_here, say_how_to_answer
 from .screen import Screen
-from .workspace import OPENED, open_agent, open_kernel, open_session
+from .workspace import OPENED, open_agent, open_kernel, recorded
 
 _T = TypeVar("_T")
 
@@ -41,7 +41,7 @@ def resume(screen: Screen, session: str, model: str | None, yes: bool) -> None:
 
 
 async def _resume(screen: Screen, session: str, model: str | None, yes: bool) -> None:
-    async with open_session(screen, session) as (journal, log):
+    async with recorded(screen, session) as (journal, log):
         root = await _root(screen, journal, log)
         run, started = _last_run(root)
     if started.what == "plan":
@@ -105,7 +105,7 @@ async def _plan(screen: Screen, session: str, run: str, yes: bool) -> None:
 async def _function(screen: Screen, session: str, run: str, yes: bool) -> None:
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         log = await kernel.journal.open(session)
-        value = await _answering(screen, kernel.journal, session, lambda: recorded.go_on(kernel, log, run))
+        value = await _answering(screen, kernel.journal, session, lambda: own_calls.go_on(kernel, log, run))
     name = next(e.data.name for e in log.events if isinstance(e.data, RunStarted))
     show_result(screen, name, value)
 

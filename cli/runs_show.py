@@ -15,7 +15,7 @@ from .commands import Command
 from .questions import as_data, told, what_to_type
 from .runs_list import Standing, standing
 from .screen import Screen
-from .workspace import open_session
+from .workspace import recorded
 
 
 @click.command(cls=Command)
@@ -25,13 +25,13 @@ from .workspace import open_session
 def show(screen: Screen, session: str, events: bool) -> None:
     """One session from its first word, and what it waits for.
 
-    The beginning of its id is enough.
+    The beginning of its id is enough; "last" is the one used last.
     """
     asyncio.run(_show(screen, session, events))
 
 
 async def _show(screen: Screen, session: str, every: bool) -> None:
-    async with open_session(screen, session) as (journal, log):
+    async with recorded(screen, session) as (journal, log):
         children = await journal.sessions(parent=log.id)
         now = await standing(journal, await journal.info(log.id))
     data = {

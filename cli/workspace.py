@@ -15,7 +15,7 @@ import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.limits import Limits
-from ..kernel.errors import MemoryStoreError, not_found
+from ..kernel.errors import MemoryStoreError, NotFoundError, not_found
 from ..kernel.journal import Journal, JournalStore, SessionLog, SqliteJournalStore
 from ..kernel.journal.encryption import VARIABLE, EncryptedJournalStore, load_keys
 from ..kernel.kernel import Kernel
@@ -65,8 +65,8 @@ def journal_store(screen: Screen, path: Path) -> JournalStore:
 
 
 @asynccontextmanager
-async def open_session(screen: Screen, session: str) -> AsyncIterator[tuple[Journal, SessionLog]]:
-    """The project's journal and a session in it, by its id or the beginning of one.
+async def recorded(screen: Screen, session: str) -> AsyncIterator[tuple[Journal, SessionLog]]:
+    """The project's journal, and in it the session that :func:`open_session` finds.
 
     Raises:
         NotFoundError: ``journal.unknown_session``, also where nothing was ever said.
@@ -74,7 +74,25 @@ async def open_session(screen: Screen, session: str) -> AsyncIterator[tuple[Jour
     if not screen.config.journal_path.exists():
         raise not_found("session", session, (), code="journal.unknown_session")
     async with open_journal(screen) as journal:
-        yield journal, await journal.open(session)
+        yield journal, await open_session(journal, session)
+
+
+async def open_session(journal: Journal, session: str) -> SessionLog:
+    """The session of that id, or of an id that begins so; ``last`` is the one used last.
+
+    Raises:
+        NotFoundError: ``journal.unknown_session``.
+    """
+    if session == "last":
+        sessions = await journal.sessions(limit=1)
+        if not sessions:
+            raise NotFoundError(
+                "Nothing was said yet.",
+                code="journal.unknown_session",
+                hint="Begin with kernloom ask or kernloom chat.",
+            )
+        session = sessions[0].id
+    return await journal.open(session)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import JournalError
-from .stores import JournalStore, Lease
+from .stores import JournalStore
 
 #: How long a lease lasts unless it is renewed, which happens three times in that span.
 SECONDS = 30.0
@@ -57,18 +57,13 @@ class Leases:
             await self._lease(session, holder)
         except JournalError as exc:
             other = exc.details.get("holder")
-            if exc.code != "journal.leased" or not isinstance(other, str) or not _died_here(other):
+            if exc.code != "journal.leased" or not isinstance(other, str) or not died_here(other):
                 raise
             await self._store.release(session, other)
             await self._lease(session, holder)
 
     async def _lease(self, session: str, holder: str) -> None:
         await self._store.lease(session, holder, seconds=self._seconds, now=self._clock())
-
-
-def is_alive(lease: Lease, *, now: float) -> bool:
-    """Whether somebody works under a lease, as far as can be seen from here."""
-    return lease.until > now and not _died_here(lease.holder)
 
 
 class _Every:
@@ -99,7 +94,7 @@ class _Every:
                 await self._task
 
 
-def _died_here(holder: str) -> bool:
+def died_here(holder: str) -> bool:
     """Whether a holder was a process of this machine that is no more."""
     host, _, rest = holder.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname() or not rest.isdigit() or os.name == "nt":

@@ -109,3 +109,17 @@ def test_the_plan_in_the_examples_can_run(run: Run) -> None:
 
     done = run("plan", "check", str(EXAMPLES / "plans" / "trip.yaml"))
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("nowhere/p.yaml", "plan.unwritable"), ("p.txt", "data.suffix")]
+)
+def test_a_plan_that_could_not_be_kept_is_not_made(
+    run: Run, project: Path, script: Callable[[str], str], file: str, code: str
+) -> None:
+    model = script("- calls: [{name: files.write, arguments: {path: done.txt, text: x}}]\n- Done.\n")
+    done = run("plan", "make", "Write", "-m", model, "-f", "files", "-y", "-o", file, "--json")
+    assert (done.code, done.error["code"]) == (2, code)
+    assert not (project / "done.txt").exists()
+    assert run("plan", "make", "Write", "-m", model, "-f", "files", "-y", "-o", "p.yaml").code == 0
+    assert (project / "done.txt").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -232,3 +233,46 @@ def test_a_terminal_gets_colour_unless_it_asks_not_to(project: Path) -> None:
     with terminal("plugins", "list", folder=project, TERM="xterm", NO_COLOR="1") as opened:
         opened.end()
         assert "\x1b[3" not in opened.shown
+
+
+def test_a_document_does_not_command_the_terminal(project: Path) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x1b\\Bread\u202e is baked on Fridays.\n"
+    (project / "bread.md").write_text(evil, encoding="utf-8")
+    (project / "model.yaml").write_text('- "so \\e[2J much"\n')
+    for words in (
+        ("memory", "add", "bread.md"),
+        ("memory", "search", "bread"),
+        ("ask", "When is bread baked?"),
+    ):
+        with terminal(*words, folder=project) as opened:
+            assert opened.end() == 0
+            assert "\x1b[2J" not in opened.shown
+            assert "\x1b]" not in opened.shown
+            assert "\u202e" not in opened.shown
+            if words[1] != "add":
+                assert r"\x1b[2J\x1b]0;owned\x1b\Bread\u202e is baked" in opened.shown
+    with terminal("ask", "hi", "-m", "script:model.yaml", folder=project) as opened:
+        assert opened.end() == 0
+        assert r"so \x1b[2J much" in opened.shown
+
+
+def test_ctrl_c_ends_a_chat_that_nobody_types_into(project: Path) -> None:
+    endless = Reply("one two " + "three " * 200, chunk_delay=0.05)
+    with FakeOpenAI([endless, "Never asked for."]) as server:
+        env = {
+            **os.environ,
+            "KERNLOOM_MODELS__OPENAI__BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "test",
+        }
+        command = [sys.executable, "-m", "kernloom", "chat", "-m", "openai:any"]
+        with subprocess.Popen(
+            command, cwd=project, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as chat:
+            assert chat.stdin is not None
+            assert chat.stdout is not None
+            chat.stdin.write("count\nand then?\n")
+            chat.stdin.close()
+            assert chat.stdout.read(7) == "one two"
+            chat.send_signal(signal.SIGINT)
+            assert chat.wait(timeout=30) == 130
+        assert len(server.requests) == 1
