@@ -38,7 +38,7 @@ class Bank:
     @function(effects={"read"})
     def wait(self) -> str:
         """Wait for ever."""
-        Path("waits").touch()
+        Path("waits").write_text("yes")
         while Path("hang").exists():
             time.sleep(0.01)
         return "waited"
@@ -88,17 +88,21 @@ class Shell:
         return out if code == 0 else err
 
     def kill_when(self, file: str, *words: str) -> None:
-        """Run a command line and kill it with SIGKILL once ``file`` is there."""
+        """Run a command line and kill it with SIGKILL once something stands in ``file``."""
         (self.folder / "hang").touch()
         process = self.start(*words)
         until = time.monotonic() + 60
-        while not (self.folder / file).exists():
+        while not self.holds(file):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         (self.folder / "hang").unlink()
+
+    def holds(self, file: str) -> bool:
+        path = self.folder / file
+        return path.exists() and path.stat().st_size > 0
 
     def session(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("runs", "list", "--json"))[0]
@@ -214,7 +218,7 @@ def test_an_approval_pending_at_a_kill_is_pending_after_it(shell: Shell) -> None
 def test_a_run_that_is_at_work_is_not_resumed_by_another(shell: Shell) -> None:
     (shell.folder / "hang").touch()
     process = shell.start(*RUN)
-    while not (shell.folder / "paid.txt").exists():
+    while not shell.holds("paid.txt"):
         assert process.poll() is None
         time.sleep(0.01)
     assert shell.session()["status"] == "running"
