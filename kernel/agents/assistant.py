@@ -284,6 +284,8 @@ class AssistantAgent:
             await run.add(started, asked)
         elif view.ending is None:
             await run.add(RunResumed(), *conversation.log.history.interrupted())
+            if view.question is None and view.started is not None:  # a fork between the two
+                await run.add(MessageAdded(message=user(str(view.started.input))))
         return run
 
     def spec(self) -> dict[str, Any] | None:
