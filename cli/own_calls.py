@@ -27,7 +27,8 @@ from ..kernel.journal.events import (
 )
 from ..kernel.kernel import Kernel
 from ..kernel.messages import ToolCall
-from ..planners.progress import recall, remembered
+from ..kernel.outcomes import remembered
+from ..planners.progress import recall
 
 _OUTCOMES = (FunctionFinished, FunctionFailedEvent, FunctionInDoubtEvent)
 

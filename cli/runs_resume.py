@@ -53,8 +53,11 @@ async def _resume(screen: Screen, session: str, model: str | None, yes: bool) ->
 
 
 async def _root(screen: Screen, journal: Journal, log: SessionLog) -> SessionLog:
-    """The session whose run is to be resumed: who was called by another goes on when that one does."""
-    while log.parent is not None:
+    """The session whose run is to be resumed: who was called by another goes on when that one does.
+
+    A fork of such a session has left its caller, and goes on by itself.
+    """
+    while log.parent is not None and (await journal.find(log.id)).base is None:
         log = await journal.open(log.parent[0])
         screen.note(f"It was opened by {log.id}, which is resumed.")
     return log

@@ -21,13 +21,14 @@ from .workspace import recorded
 @click.command(cls=Command)
 @click.argument("session", metavar="SESSION")
 @click.option("--events", is_flag=True, help="Every event as it stands in the journal.")
+@click.option("--at", type=click.IntRange(min=0), metavar="SEQ", help="As it was after that event.")
 @click.pass_obj
-def show(screen: Screen, session: str, events: bool) -> None:
+def show(screen: Screen, session: str, events: bool, at: int | None) -> None:
     """One session from its first word, and what it waits for.
 
     The beginning of its id is enough; "last" is the one used last.
     """
-    asyncio.run(_show(screen, session, events))
+    asyncio.run(_show(screen, session, events) if at is None else _show_at(screen, session, events, at))
 
 
 async def _show(screen: Screen, session: str, every: bool) -> None:
@@ -42,12 +43,41 @@ async def _show(screen: Screen, session: str, every: bool) -> None:
         "questions": [as_data(item) for item in now.questions],
         "events": [_event_data(event) for event in log.events],
     }
-    line = _raw if every else _told
-    rows = [row for event in log.events if (row := line(screen, event)) is not None]
-    screen.result(data, "\n".join([screen.paint(f"session {log.id}", "strong"), "", _script(rows)]))
+    screen.result(data, _page(screen, f"session {log.id}", log.events, every))
     for child in children:
         screen.note(f"it opened: kernloom runs show {child.id}")
     _next(screen, now)
+
+
+async def _show_at(screen: Screen, session: str, every: bool, seq: int) -> None:
+    """Time travel: what was known after one event, and nothing of what came later."""
+    async with recorded(screen, session) as (_, log):
+        view = log.at(seq)
+    events = log.events[:seq]
+    data = {
+        "session": log.id,
+        "seq": seq,
+        "at": view.at,
+        "status": view.status,
+        "messages": [message.model_dump(mode="json") for message in view.messages],
+        "open_calls": [call.model_dump(mode="json") for call in view.open_calls],
+        "questions": [question.model_dump(mode="json") for question in view.questions],
+        "steps": dict(view.steps),
+        "usage": view.usage.model_dump(mode="json"),
+        "events": [_event_data(event) for event in events],
+    }
+    screen.result(data, _page(screen, f"session {log.id} as of event {seq}", events, every))
+    screen.note(f"\n{view.status}")
+    for call in view.open_calls:
+        screen.note(f"under way: {call.name} {call.arguments}")
+    for question in view.questions:
+        screen.note(f"waiting for an answer: {question.text}")
+
+
+def _page(screen: Screen, title: str, events: list[Event], every: bool) -> str:
+    line = _raw if every else _told
+    rows = [row for event in events if (row := line(screen, event)) is not None]
+    return "\n".join([screen.paint(title, "strong"), "", _script(rows)])
 
 
 def _next(screen: Screen, now: Standing) -> None:
@@ -122,6 +152,8 @@ def _told(screen: Screen, event: Event) -> _Line | None:
             return who, "waits for a person"
         case kinds.RunResumed():
             return who, "goes on"
+        case kinds.Forked(of=of, at=at):
+            return who, f"forked it from {of} at event {at}"
     return _step(screen, event)
 
 

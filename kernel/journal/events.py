@@ -15,7 +15,6 @@ from pydantic import Field
 
 from ..messages import Frozen, Grounding, Message, ToolCall, ToolResult, Usage
 
-
 #: The errors that a call may fail with, by class; anything else kernloom raises is a ``KernloomError``.
 Branch = Literal[
     "FunctionFailed", "FunctionTimeout", "FunctionDenied", "ModelRetry", "LimitReached", "KernloomError"
