@@ -25,9 +25,10 @@ from .workspace import open_journal
 @click.option("--person", metavar="NAME", help="All that they said, and where others repeat it.")
 @click.option("--text", metavar="TEXT", help="Every payload with these words in it, in any case.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--force", is_flag=True, help="Also in runs that have not ended; they are given up.")
 @click.pass_obj
 def forget_(
-    screen: Screen, session: str | None, person: str | None, text: str | None, dry_run: bool
+    screen: Screen, session: str | None, person: str | None, text: str | None, dry_run: bool, force: bool
 ) -> None:
     """Replace what a person said, or a text, by tombstones.
 
@@ -41,11 +42,13 @@ def forget_(
             code="journal.forget_what",
             hint="Give --person NAME, --text TEXT or a session.",
         )
-    report = asyncio.run(_forget(screen, session, person, text, dry_run))
+    report = asyncio.run(_forget(screen, session, person, text, dry_run, force))
     verb = "would go" if dry_run else "gone"
     rows = [[where, verb, _seqs(events)] for where, events in _by_session(report.events)]
     rows += [[fork.session, "fork of " + fork.base, _places(fork.seqs)] for fork in report.forks]
     rows += [[where, "still names it", _seqs(events)] for where, events in _by_session(report.left)]
+    ended = "its run would be given up" if dry_run else "its run was given up"
+    rows += [[name, ended] for name in report.given_up]
     screen.result(asdict(report), table(rows) or "Nothing fits.")
     screen.note("\nNot looked for:")
     for where in report.not_covered:
@@ -53,10 +56,12 @@ def forget_(
 
 
 async def _forget(
-    screen: Screen, session: str | None, person: str | None, text: str | None, dry_run: bool
+    screen: Screen, session: str | None, person: str | None, text: str | None, dry_run: bool, force: bool
 ) -> ForgetReport:
     async with open_journal(screen) as journal:
-        return await forget(journal, person=person, text=text, session=session, dry_run=dry_run)
+        return await forget(
+            journal, person=person, text=text, session=session, dry_run=dry_run, force=force
+        )
 
 
 def _by_session(events: tuple[Forgotten, ...]) -> list[tuple[str, list[Forgotten]]]:
