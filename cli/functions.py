@@ -13,7 +13,7 @@ import click
 from ..kernel import invocation
 from ..kernel.errors import ApprovalRequired, KernloomError, ModelRetry, UsageError
 from ..kernel.functions import Function, as_json
-from ..kernel.journal.events import FunctionRequested, RunFailed, RunFinished, RunStarted
+from ..kernel.journal.events import FunctionRequested, RunCancelled, RunFailed, RunFinished, RunStarted
 from ..kernel.kernel import Kernel
 from ..kernel.messages import ToolCall
 from .commands import Command, text_or_stdin
@@ -158,13 +158,14 @@ async def _recorded(screen: Screen, kernel: Kernel, function: Function, argument
         await log.append(started, FunctionRequested(call=asked), actor="person", run=log.id)
         try:
             served = await invocation.serve(asked, context, resolve=lambda _: function)
+            if served.error is not None:
+                raise served.error
+        except asyncio.CancelledError:
+            await log.append(RunCancelled(), actor="person", run=log.id)
+            raise
         except KernloomError as exc:
             await log.append(RunFailed(code=exc.code, error=str(exc)), actor="person", run=log.id)
             raise
-        if served.error is not None:
-            failed = RunFailed(code=served.error.code, error=str(served.error))
-            await log.append(failed, actor="person", run=log.id)
-            raise served.error
         await log.append(RunFinished(output=as_json(served.value)), actor="person", run=log.id)
         return served.value
 

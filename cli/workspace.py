@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -98,11 +99,25 @@ async def _always(_: ApprovalRequest) -> bool:
 
 
 def _ask_at(screen: Screen) -> Approver:
+    stopped = False
+
     async def ask(request: ApprovalRequest) -> bool:
-        screen.note(asked_about(request))
-        # Read on this thread, while nothing else goes on: a thread blocked in a read cannot be stopped.
-        with interruptible():
-            return click.confirm("Allow this call?", default=False, err=True)
+        nonlocal stopped
+        if not stopped:
+            screen.note(asked_about(request))
+            # Read on this thread, while nothing else goes on: a thread blocked in a read cannot be stopped.
+            try:
+                with interruptible():
+                    return click.confirm("Allow this call?", default=False, err=True)
+            except (click.Abort, KeyboardInterrupt):
+                stopped = True
+                # Raised again where asyncio takes note: the run is cancelled, and its record says so.
+                signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped = False  # a chat goes on
+        raise AssertionError("unreachable: the run was cancelled")
 
     return ask
 

@@ -335,13 +335,11 @@ def _parse_docstring(doc: str) -> Any:
 def _described(hint: Any, description: str | None) -> Any:
     """The hint with a description: ``Annotated[str, "the city"]`` wins over the docstring."""
     if get_origin(hint) is Annotated:
-        base, *extras = get_args(hint)
-        for extra in extras:
+        for extra in get_args(hint)[1:]:
             if isinstance(extra, str):
                 return Annotated[hint, Field(description=extra)]
             if isinstance(extra, FieldInfo) and extra.description:
                 return hint
-        del base
     return Annotated[hint, Field(description=description)] if description else hint
 
 

@@ -242,12 +242,15 @@ class Memory:
     async def _write(self, work: Callable[[threading.Event], _T]) -> _T:
         """Run ``work`` in the writing thread; when cancelled, have it stop and wait until it has."""
         stop = threading.Event()
-        job = asyncio.wrap_future(self._writer.submit(copy_context().run, partial(work, stop)))
+        submitted = self._writer.submit(copy_context().run, partial(work, stop))
+        job = asyncio.wrap_future(submitted)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait([job])
+            if not submitted.cancel():  # its turn has come
+                await asyncio.wait([job])
+                job.exception()  # looked at, so that nobody is told of it when it is thrown away
             raise
 
     def _searcher(self) -> Searcher:

@@ -62,6 +62,15 @@ class Terminal:
                 break
         return self.end()
 
+    def type_until(self, keys: str, text: str) -> None:
+        """Type ``keys`` until ``text`` is shown, for the same reason."""
+        for _ in range(10):
+            self.type(keys)
+            self._read(lambda: text in self.shown[self._seen :], 2)
+            if text in self.shown[self._seen :]:
+                break
+        self.wait_for(text)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -125,6 +134,50 @@ def test_ctrl_c_at_the_question_stops_with_130(project: Path) -> None:
         assert opened.end_by("\x03") == 130
         assert "Traceback" not in opened.shown
     assert not (project / "note.txt").exists()
+
+
+@pytest.mark.parametrize("files", [("a.txt",), ("a.txt", "b.txt")], ids=["one call", "calls side by side"])
+def test_ctrl_c_at_a_models_question_cancels_the_run_on_record(
+    project: Path, files: tuple[str, ...]
+) -> None:
+    calls = [{"name": "files.write", "arguments": {"path": name, "text": ""}} for name in files]
+    (project / "script.yaml").write_text(json.dumps([{"calls": calls}]))
+    with terminal("ask", "Go.", "-m", "script:script.yaml", "-f", "files.write", folder=project) as opened:
+        opened.wait_for("[y/N]")
+        assert opened.end_by("\x03") == 130
+        assert "bug" not in opened.shown
+    assert _status_of_the_last_run(project) == "cancelled"
+
+
+def test_ctrl_c_at_the_question_of_a_call_is_on_record(project: Path) -> None:
+    with terminal(*WRITE, folder=project) as opened:
+        opened.wait_for("[y/N]")
+        assert opened.end_by("\x03") == 130
+    assert _status_of_the_last_run(project) == "cancelled"
+
+
+def test_ctrl_c_at_a_question_ends_the_turn_and_the_next_one_asks_again(project: Path) -> None:
+    call = {"calls": [{"name": "files.write", "arguments": {"path": "a.txt", "text": ""}}]}
+    (project / "script.yaml").write_text(json.dumps([call, call, "Written."]))
+    with terminal("chat", "-m", "script:script.yaml", "-f", "files.write", folder=project) as opened:
+        opened.wait_for("you> ")
+        opened.type("write\r")
+        opened.wait_for("[y/N]")
+        opened.type_until("\x03", "what was said is kept")
+        opened.wait_for("you> ")
+        opened.type("again\r")
+        opened.wait_for("[y/N]")
+        opened.type("y\r")
+        opened.wait_for("Written.")
+        opened.type("/quit\r")
+        assert opened.end() == 0
+    assert (project / "a.txt").exists()
+
+
+def _status_of_the_last_run(project: Path) -> str:
+    words = [sys.executable, "-m", "kernloom", "runs", "list", "--json"]
+    done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=True)
+    return str(json.loads(done.stdout)[0]["status"])
 
 
 def test_ctrl_c_in_a_chat_keeps_what_was_said_and_the_talk_goes_on(project: Path) -> None:
