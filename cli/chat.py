@@ -12,11 +12,12 @@ import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.reply import Reply
-from ..kernel.errors import KernloomError
+from ..kernel.errors import KernloomError, PersonRequired
 from ..kernel.journal import Event
 from ..kernel.models.base import TextDelta
 from . import answers
 from .commands import Command
+from .questions import say_how_to_answer
 from .screen import Screen
 from .workspace import offer, open_agent, open_session
 
@@ -119,8 +120,16 @@ class _Talk:
 
     async def say(self, text: str) -> None:
         """One message; its answer is shown as it arrives."""
+        self.screen.progress("reading …")
+        try:
+            await self._say(text)
+        except PersonRequired as exc:
+            assert self.session is not None  # noqa: S101 - its first event names it
+            await say_how_to_answer(exc, self.agent.kernel.journal, self.session)
+            raise
+
+    async def _say(self, text: str) -> None:
         screen, wrote = self.screen, False
-        screen.progress("reading …")
         async with aclosing(self.agent.stream(text, session=self.session)) as items:
             async for item in items:
                 if isinstance(item, Event):

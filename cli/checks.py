@@ -22,7 +22,7 @@ from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.config import keys
 from ..kernel.discovery.registry import PluginRegistry
 from ..kernel.errors import PluginError
-from ..kernel.journal import Journal, SqliteJournalStore
+from ..kernel.journal import Journal
 from ..kernel.journal.events import MessageAdded
 from ..kernel.kernel import Kernel
 from ..kernel.messages import user
@@ -30,7 +30,7 @@ from ..kernel.models.base import ChatRequest
 from ..memory.embedding import look_for_embedder
 from ..memory.memory import Memory
 from .screen import Screen
-from .workspace import EXTRACTIVE
+from .workspace import EXTRACTIVE, journal_store
 
 Status = Literal["ok", "note", "warn", "broken"]
 
@@ -182,10 +182,10 @@ async def _documents(screen: Screen, _: bool) -> AsyncIterator[Finding]:
 async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="kernloom-doctor-") as folder:
         path = Path(folder) / "journal.db"
-        async with Journal(SqliteJournalStore(path)) as journal:
+        async with Journal(journal_store(screen, path)) as journal:
             log = await journal.create()
             await log.append(MessageAdded(message=user("still there?")), actor="doctor", durable=True)
-        async with Journal(SqliteJournalStore(path)) as journal:
+        async with Journal(journal_store(screen, path)) as journal:
             again = await journal.open(log.id)
     if [event.data for event in again.events] != [event.data for event in log.events]:
         yield Finding("journal", "broken", "what was written did not come back")
@@ -194,7 +194,7 @@ async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     if not kept.exists():
         yield Finding("journal", "ok", "wrote and read back; yours begins with the first question")
         return
-    async with Journal(SqliteJournalStore(kept)) as journal:
+    async with Journal(journal_store(screen, kept)) as journal:
         sessions = await journal.sessions(limit=None)
     yield Finding("journal", "ok", f"wrote and read back; {len(sessions)} sessions in {kept}")
 

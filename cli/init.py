@@ -98,6 +98,8 @@ def _line(spec: Spec) -> str:
 def _shown(default: object) -> str:
     if isinstance(default, str):
         return f'"{default}"'
+    if isinstance(default, bool):
+        return str(default).lower()
     return '"metric"' if default is None else str(default)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from ..kernel.errors import (
-    ApprovalRequired,
     ModelRetry,
     NotFoundError,
+    PersonRequired,
     PlanError,
     UsageError,
     did_you_mean,
@@ -24,9 +24,11 @@ from ..kernel.errors import (
 from ..kernel.functions import as_json
 from ..kernel.safe_yaml import read_yaml, write_yaml
 from ..planners.engine import run_plan
+from ..planners.outcomes import PlanOutcome
 from ..planners.plan import Plan
 from .commands import Group, text_or_stdin
 from .functions import parsed, wrong_arguments
+from .questions import say_how_to_answer
 from .screen import Screen, table
 from .workspace import offer, open_kernel
 
@@ -154,15 +156,17 @@ async def _run(screen: Screen, file: Path, words: Sequence[str], given: str | No
     inputs = parsed(function, words, given)
     try:
         function.signature.validate(inputs)
-        ran = await execute(screen, loaded, inputs, name=name, yes=yes)
+        done = await execute(screen, loaded, inputs, name=name, yes=yes)
     except ModelRetry as exc:
         raise wrong_arguments(function, exc) from exc
-    except ApprovalRequired as exc:
-        exc.hint = f"Approve its calls: kernloom plan run {file} … --yes"
-        raise
-    screen.result(ran.data, ran.text)
-    screen.note(ran.steps)
-    screen.note(screen.paint(f"  session {ran.session}", "dim", err=True))
+    show_outcome(screen, done)
+
+
+def show_outcome(screen: Screen, done: Ran) -> None:
+    """What came of a plan: its output as the result, its steps beside it."""
+    screen.result(done.data, done.text)
+    screen.note(done.steps)
+    screen.note(screen.paint(f"  session {done.session}", "dim", err=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +190,24 @@ async def execute(
         log = await kernel.journal.create()
         context = kernel.context(log=log, actor=name, origin="plan")
         screen.progress(f"running {_steps(len(loaded.steps))} …")
-        outcome = await run_plan(loaded, kernel, inputs, context, name=name)
+        try:
+            outcome = await run_plan(loaded, kernel, inputs, context, name=name)
+        except PersonRequired as exc:
+            await say_how_to_answer(exc, kernel.journal, log.id)
+            raise
+    return told(loaded, outcome, log.id)
+
+
+def told(plan: Plan, outcome: PlanOutcome, session: str) -> Ran:
+    """What came of a plan, made ready to be shown."""
     done = outcome.steps
     output = as_json(outcome.output)
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, indent=2)
     steps = {name: {"status": step.status, "result": as_json(step.result)} for name, step in done.items()}
-    calls = {step.id: step.call for step in loaded.steps}
+    calls = {step.id: step.call for step in plan.steps}
     rows = [[name, calls[name], step.status, f"{step.seconds:.2f} s"] for name, step in done.items()]
-    data = {"output": output, "steps": steps, "session": log.id}
-    return Ran(log.id, data, text, table(rows, indent="  "))
+    data = {"output": output, "steps": steps, "session": session}
+    return Ran(session, data, text, table(rows, indent="  "))
 
 
 def _name(file: Path) -> str:

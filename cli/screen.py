@@ -113,7 +113,7 @@ class Screen:
             return
         self.note(f"{self.paint('error', 'bad', err=True)} {code}: {message}")
         if hint:
-            self.note(f"  {hint}")
+            self.note("  " + hint.replace("\n", "\n  "))
         self.note(self.paint(f"  {page}", "dim", err=True))
 
     def clear(self) -> None:

@@ -35,6 +35,7 @@ from .journal.events import (
     QuestionAsked,
 )
 from .messages import ToolCall, ToolResult
+from .outcomes import branch_of
 from .policy import Approval, ApprovalRequest
 
 
@@ -114,11 +115,11 @@ class _Service:
         except PersonRequired:
             raise  # the call stays open: it is answered when the run is resumed
         except LimitReached as exc:
-            await self._error(str(exc), exc.code)
+            await self._error(str(exc), exc.code, error=exc)
             raise
         except KernloomError as exc:
             in_doubt = isinstance(exc, FunctionInDoubt)
-            return Served(await self._error(str(exc), exc.code, in_doubt=in_doubt), error=exc)
+            return Served(await self._error(str(exc), exc.code, error=exc, in_doubt=in_doubt), error=exc)
         return Served(await self._value(value, durable=function.changes), value=value)
 
     def _intent(self) -> FunctionStarted | None:
@@ -209,10 +210,12 @@ class _Service:
             await self._record(finished, durable=durable)
         return result
 
-    async def _error(self, words: str, code: str, *, in_doubt: bool = False) -> ToolResult:
+    async def _error(
+        self, words: str, code: str, *, error: KernloomError | None = None, in_doubt: bool = False
+    ) -> ToolResult:
         result = ToolResult(call_id=self.call.id, name=self.call.name, content=words, error=True)
         if self.context.log is not None:
-            failed = FunctionFailedEvent(result=result, code=code)
+            failed = FunctionFailedEvent(result=result, code=code, branch=branch_of(error))
             await self._record(FunctionInDoubtEvent(result=result) if in_doubt else failed)
         return result
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernel.errors import FunctionFailed, FunctionInDoubt, KernloomError
 from ..kernel.journal.events import (
     Event,
     FunctionFailedEvent,
@@ -22,6 +21,7 @@ from ..kernel.journal.events import (
     StepSkipped,
     StepStarted,
 )
+from ..kernel.outcomes import remembered
 
 
 @dataclass(slots=True)
@@ -70,11 +70,3 @@ def recall(outcome: Outcome) -> Any:
     if isinstance(outcome, FunctionFinished):
         return outcome.returned
     raise remembered(outcome)
-
-
-def remembered(outcome: FunctionFailedEvent | FunctionInDoubtEvent) -> KernloomError:
-    """The error of a recorded failure."""
-    words = outcome.result.content
-    if isinstance(outcome, FunctionInDoubtEvent):
-        return FunctionInDoubt(words, function=outcome.result.name)
-    return FunctionFailed(words, code=outcome.code, function=outcome.result.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +61,8 @@ class AssistantAgent:
         functions: names (``"math"``, ``"units.convert"``), callables or functions it may call. None:
             what was added to the kernel in code, and every third-party plugin that is allowed.
         limits: how far one run may go; the configured ``[limits]`` by default.
+        spec: kept with every run beside the names of its model and functions, for whoever has to make
+            this agent again in another process; JSON, and never a secret.
 
     ::
 
@@ -79,6 +81,7 @@ class AssistantAgent:
         memory: Grounder | None = None,
         functions: Sequence[str | Callable[..., Any] | Function] | None = None,
         limits: Limits | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.kernel = kernel
@@ -87,6 +90,7 @@ class AssistantAgent:
         self._model = model
         self._instructions = system(instructions) if instructions else None
         self._chosen = functions
+        self._spec = dict(spec or {})
 
     @cached_property
     def model(self) -> ChatModel:
@@ -280,13 +284,15 @@ class AssistantAgent:
             await run.add(started, asked)
         elif view.ending is None:
             await run.add(RunResumed(), *conversation.log.history.interrupted())
+            if view.question is None and view.started is not None:  # a fork between the two
+                await run.add(MessageAdded(message=user(str(view.started.input))))
         return run
 
     def spec(self) -> dict[str, Any] | None:
         """What the record keeps of how this agent was made; names only, never a secret."""
         model = self._model if isinstance(self._model, str) else None
         chosen = [name for name in self._chosen or () if isinstance(name, str)]
-        return {"model": model or self.model.info.name, "functions": chosen}
+        return {"model": model or self.model.info.name, "functions": chosen, **self._spec}
 
     async def _prepare(self, run: _Run) -> None:
         """Ask memory what is known about the question."""

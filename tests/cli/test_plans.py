@@ -76,7 +76,7 @@ def test_a_step_that_changes_something_needs_a_yes(run: Run, project: Path) -> N
     )
     done = run("plan", "run", "write.yaml")
     assert done.code == 3
-    assert "kernloom plan run write.yaml" in done.err
+    assert "kernloom runs resume" in done.err
     assert run("plan", "run", "write.yaml", "--yes").code == 0
     assert (project / "a.txt").exists()
 
