@@ -22,7 +22,7 @@ from ..kernel.errors import (
     nearest,
 )
 from ..kernel.functions import as_json
-from ..kernel.safe_yaml import write_yaml
+from ..kernel.safe_yaml import read_yaml, write_yaml
 from ..planners.engine import run_plan
 from ..planners.outcomes import PlanOutcome
 from ..planners.plan import Plan
@@ -113,7 +113,7 @@ async def _make(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def check(screen: Screen, file: Path) -> None:
-    """Everything that keeps the plan in FILE from running; nothing is run."""
+    """Everything that keeps the plan in FILE from running; nothing is run. - reads stdin."""
     asyncio.run(_check(screen, file))
 
 
@@ -143,7 +143,7 @@ async def _check(screen: Screen, file: Path) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Approve every call.")
 @click.pass_obj
 def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, yes: bool) -> None:
-    """Run the plan in FILE; no model is asked unless a step does.
+    """Run the plan in FILE; no model is asked unless a step does. - reads stdin.
 
     Steps that do not wait for one another run side by side. What was done is kept: kernloom runs show.
     """
@@ -151,11 +151,12 @@ def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, 
 
 
 async def _run(screen: Screen, file: Path, words: Sequence[str], given: str | None, yes: bool) -> None:
-    function = _loaded(file).as_function(file.stem)
+    loaded, name = _loaded(file), _name(file)
+    function = loaded.as_function(name)
     inputs = parsed(function, words, given)
     try:
         function.signature.validate(inputs)
-        done = await execute(screen, file, inputs, yes=yes)
+        done = await execute(screen, loaded, inputs, name=name, yes=yes)
     except ModelRetry as exc:
         raise wrong_arguments(function, exc) from exc
     show_outcome(screen, done)
@@ -181,15 +182,16 @@ class Ran:
     steps: str
 
 
-async def execute(screen: Screen, file: Path, inputs: Mapping[str, object], *, yes: bool) -> Ran:
-    """Run a saved plan in a session of its own."""
-    loaded = _loaded(file)
+async def execute(
+    screen: Screen, loaded: Plan, inputs: Mapping[str, object], *, name: str, yes: bool
+) -> Ran:
+    """Run a plan in a session of its own, under ``name``."""
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         log = await kernel.journal.create()
-        context = kernel.context(log=log, actor=file.stem, origin="plan")
+        context = kernel.context(log=log, actor=name, origin="plan")
         screen.progress(f"running {_steps(len(loaded.steps))} …")
         try:
-            outcome = await run_plan(loaded, kernel, inputs, context, name=file.stem)
+            outcome = await run_plan(loaded, kernel, inputs, context, name=name)
         except PersonRequired as exc:
             await say_how_to_answer(exc, kernel.journal, log.id)
             raise
@@ -208,7 +210,13 @@ def told(plan: Plan, outcome: PlanOutcome, session: str) -> Ran:
     return Ran(session, data, text, table(rows, indent="  "))
 
 
+def _name(file: Path) -> str:
+    return "stdin" if str(file) == "-" else file.stem
+
+
 def _loaded(file: Path) -> Plan:
+    if str(file) == "-":
+        return Plan.from_dict(read_yaml(text_or_stdin("-"), what="stdin"), source="stdin")
     if not file.exists():
         siblings = file.parent.glob("*") if file.parent.is_dir() else ()
         near = nearest(file.name, [sibling.name for sibling in siblings if sibling.suffix in _SUFFIXES])

@@ -123,3 +123,16 @@ def test_a_plan_that_could_not_be_kept_is_not_made(
     assert not (project / "done.txt").exists()
     assert run("plan", "make", "Write", "-m", model, "-f", "files", "-y", "-o", "p.yaml").code == 0
     assert (project / "done.txt").exists()
+
+
+def test_a_plan_may_come_from_stdin(run: Run, project: Path) -> None:
+    assert run("plan", "check", "-", stdin=PLAN).code == 0
+    assert run("plan", "run", "-", "first=40", stdin=PLAN).out == "IT IS 42\n"
+    done = run(
+        "plan",
+        "run",
+        "-",
+        stdin="",
+    )
+    assert done.code == 1
+    assert "stdin is no plan" in done.err

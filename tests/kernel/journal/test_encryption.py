@@ -200,7 +200,7 @@ def test_keys_come_from_the_environment_newest_first() -> None:
 class Drawer(KeyringBackend):
     """A keyring that lasts as long as the test."""
 
-    priority = 1
+    priority = 1  # pyright: ignore[reportAssignmentType] - keyring declares a class property
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

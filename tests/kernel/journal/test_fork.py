@@ -224,9 +224,7 @@ async def test_a_permission_given_before_the_fork_stands_and_one_asked_for_is_as
         await payer(kernel).resume(fork.id)
     conversation = await Conversation.open(kernel, fork.id)
     await conversation.answer(conversation.questions[0].question_id, "allow", by="ann")
-    second = await kernel.journal.fork(
-        fork.id, at=fork.seq, edit=edit_arguments({"amount": 2})
-    )
+    second = await kernel.journal.fork(fork.id, at=fork.seq, edit=edit_arguments({"amount": 2}))
     assert (await payer(kernel, told).resume(fork.id)).text == "paid 5"
     assert (await payer(kernel, told).resume(second.id)).text == "paid 2"
     assert log.history.questions() != (), "the original still waits"
@@ -245,7 +243,10 @@ async def test_a_fork_before_the_question_was_written_asks_it() -> None:
 async def test_a_fork_with_a_sub_agent_at_work_begins_its_task_anew() -> None:
     kernel, bank = banking()
     clerk = AssistantAgent(
-        "clerk", kernel=kernel, functions=["bank"], model=ScriptedModel([call("bank.pay", amount=1), told] * 2)
+        "clerk",
+        kernel=kernel,
+        functions=["bank"],
+        model=ScriptedModel([call("bank.pay", amount=1), told] * 2),
     )
     boss = AssistantAgent(
         "boss",
