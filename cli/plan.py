@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..kernel.errors import (
+    KernloomError,
     ModelRetry,
     NotFoundError,
     PersonRequired,
@@ -100,7 +101,14 @@ async def _make(
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         chosen = kernel.planner(planner, **settings)
         screen.progress("planning …")
-        data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+        try:
+            data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+        except KernloomError as exc:
+            so_far = exc.details.get("plan")
+            if out is not None and isinstance(so_far, dict) and so_far.get("steps"):
+                Plan.from_dict(so_far).save(out)
+                screen.note(f"It got no further; what was done so far is in {out}.")
+            raise
     if out is None:
         screen.result(data, write_yaml(data).rstrip())
         return

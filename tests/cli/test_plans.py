@@ -125,6 +125,14 @@ def test_a_plan_that_could_not_be_kept_is_not_made(
     assert (project / "done.txt").exists()
 
 
+def test_a_planner_that_stops_halfway_leaves_what_it_did(
+    run: Run, project: Path, script: Callable[[str], str]
+) -> None:
+    model = script("- calls: [{name: math.evaluate, arguments: {expression: 6*7}}]\n")
+    assert run("plan", "make", "more", "-m", model, "-o", "half.yaml").code != 0
+    assert [step.call for step in Plan.load(project / "half.yaml").steps] == ["math.evaluate"]
+
+
 def test_a_plan_may_come_from_stdin(run: Run, project: Path) -> None:
     assert run("plan", "check", "-", stdin=PLAN).code == 0
     assert run("plan", "run", "-", "first=40", stdin=PLAN).out == "IT IS 42\n"
