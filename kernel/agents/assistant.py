@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +35,7 @@ from ..models.base import (
     ChatModel,
     ChatRequest,
     ChatResponse,
+    Delta,
     Finished,
     FinishReason,
     TextDelta,
@@ -63,6 +64,8 @@ class AssistantAgent:
         functions: names (``"math"``, ``"units.convert"``), callables or functions it may call. None:
             what was added to the kernel in code, and every third-party plugin that is allowed.
         limits: how far one run may go; the configured ``[limits]`` by default.
+        spec: kept with every run beside the names of its model and functions, for whoever has to make
+            this agent again in another process; JSON, and never a secret.
 
     ::
 
@@ -81,6 +84,7 @@ class AssistantAgent:
         memory: Grounder | None = None,
         functions: Sequence[str | Callable[..., Any] | Function] | None = None,
         limits: Limits | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.kernel = kernel
@@ -89,6 +93,7 @@ class AssistantAgent:
         self._model = model
         self._instructions = system(instructions) if instructions else None
         self._chosen = functions
+        self._spec = dict(spec or {})
 
     @cached_property
     def model(self) -> ChatModel:
@@ -322,7 +327,7 @@ class AssistantAgent:
         """What the record keeps of how this agent was made; names only, never a secret."""
         model = self._model if isinstance(self._model, str) else None
         chosen = [name for name in self._chosen or () if isinstance(name, str)]
-        return {"model": model or self.model.info.name, "functions": chosen}
+        return {"model": model or self.model.info.name, "functions": chosen, **self._spec}
 
     async def _prepare(self, run: _Run) -> None:
         """Ask memory what is known about the question."""
@@ -352,31 +357,32 @@ class AssistantAgent:
         try:
             if run.stream:
                 response = None
-                async for delta in self.model.stream(request):
-                    if isinstance(delta, Finished):
-                        response = delta.response
-                        continue
-                    if isinstance(delta, TextDelta):
-                        heard.append(delta.text)
-                    yield delta
+                async with _closing(self.model.stream(request)) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, Finished):
+                            response = delta.response
+                            continue
+                        if isinstance(delta, TextDelta):
+                            heard.append(delta.text)
+                        yield delta
                 assert response is not None, f"{model} ended its stream without Finished"  # noqa: S101
             else:
                 response = await self.model.complete(request)
         except KernloomError as exc:
-            await run.add(ModelFailed(model=model, code=exc.code, error=str(exc)))
+            await self._give_up(run, model, "".join(heard), exc.code, str(exc))
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            await self._keep_partial(run, model, "".join(heard))
+            await self._give_up(run, model, "".join(heard), "run.cancelled", "The run was cancelled.")
             raise
         await run.observe(response, model)
 
-    async def _keep_partial(self, run: _Run, model: str, heard: str) -> None:
-        """An answer that was stopped: keep the words that had arrived."""
+    async def _give_up(self, run: _Run, model: str, heard: str, code: str, error: str) -> None:
+        """An answer that was stopped, or broke off: keep the words that had arrived."""
         if heard:
             said = assistant(heard, name=self.name)
             await run.add(ModelAnswered(model=model, message=said, partial=True))
         else:
-            await run.add(ModelFailed(model=model, code="run.cancelled", error="The run was cancelled."))
+            await run.add(ModelFailed(model=model, code=code, error=error))
 
     async def _act(self, run: _Run) -> None:
         """Serve every open call, side by side; each gets exactly one outcome."""
@@ -391,12 +397,12 @@ class AssistantAgent:
             await invocation.serve(calls[0], run.context, resolve=run.resolve)
             return
         # A call that must stop the run (nobody to approve it) lets its siblings finish first.
-        stopping: list[KernloomError] = []
+        stopping: list[Exception] = []
 
         async def serve(call: ToolCall) -> None:
             try:
                 await invocation.serve(call, run.context, resolve=run.resolve)
-            except KernloomError as exc:
+            except Exception as exc:  # raised below, as that of a single call is
                 stopping.append(exc)
 
         async with asyncio.TaskGroup() as group:
@@ -431,6 +437,17 @@ class AssistantAgent:
             grounding=grounding,
             finish_reason=cast(FinishReason, answer.finish_reason),
         )
+
+
+@asynccontextmanager
+async def _closing(deltas: AsyncIterator[Delta]) -> AsyncIterator[AsyncIterator[Delta]]:
+    """Close a stream that is left early, with its connection; a model may return any iterator."""
+    try:
+        yield deltas
+    finally:
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _last(items: AsyncGenerator[StreamItem]) -> Reply:

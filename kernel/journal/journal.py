@@ -183,6 +183,14 @@ class Journal:
         """
         return await self._find(session)
 
+    async def info(self, session: str) -> SessionInfo:
+        """The session of that id (or the one whose id starts so) as a list shows it.
+
+        Raises:
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
+        """
+        return await self._describe(await self._find(session))
+
     def _log(self, head: SessionHead) -> SessionLog:
         return SessionLog(self._store, head, clock=self._clock, leases=self._leases)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from kernloom import Journal, SqliteJournalStore
+from kernloom.kernel.journal.events import (
+    FunctionRequested,
+    FunctionStarted,
+    QuestionAnswered,
+    QuestionAsked,
+    RunStarted,
+)
+from kernloom.kernel.messages import ToolCall
 from kernloom.testing.server import FakeOpenAI, Reply
 
 pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
@@ -232,3 +243,95 @@ def test_a_terminal_gets_colour_unless_it_asks_not_to(project: Path) -> None:
     with terminal("plugins", "list", folder=project, TERM="xterm", NO_COLOR="1") as opened:
         opened.end()
         assert "\x1b[3" not in opened.shown
+
+
+def test_a_document_does_not_command_the_terminal(project: Path) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x1b\\Bread\u202e is baked on Fridays.\n"
+    (project / "bread.md").write_text(evil, encoding="utf-8")
+    (project / "model.yaml").write_text('- "so \\e[2J much"\n')
+    for words in (
+        ("memory", "add", "bread.md"),
+        ("memory", "search", "bread"),
+        ("ask", "When is bread baked?"),
+    ):
+        with terminal(*words, folder=project) as opened:
+            assert opened.end() == 0
+            assert "\x1b[2J" not in opened.shown
+            assert "\x1b]" not in opened.shown
+            assert "\u202e" not in opened.shown
+            if words[1] != "add":
+                assert r"\x1b[2J\x1b]0;owned\x1b\Bread\u202e is baked" in opened.shown
+    with terminal("ask", "hi", "-m", "script:model.yaml", folder=project) as opened:
+        assert opened.end() == 0
+        assert r"so \x1b[2J much" in opened.shown
+
+
+def test_ctrl_c_ends_a_chat_that_nobody_types_into(project: Path) -> None:
+    endless = Reply("one two " + "three " * 200, chunk_delay=0.05)
+    with FakeOpenAI([endless, "Never asked for."]) as server:
+        env = {
+            **os.environ,
+            "KERNLOOM_MODELS__OPENAI__BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "test",
+        }
+        command = [sys.executable, "-m", "kernloom", "chat", "-m", "openai:any"]
+        with subprocess.Popen(
+            command, cwd=project, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as chat:
+            assert chat.stdin is not None
+            assert chat.stdout is not None
+            chat.stdin.write("count\nand then?\n")
+            chat.stdin.close()
+            assert chat.stdout.read(7) == "one two"
+            chat.send_signal(signal.SIGINT)
+            assert chat.wait(timeout=30) == 130
+        assert len(server.requests) == 1
+
+
+def test_a_run_that_waits_is_resumed_by_whoever_sits_there(project: Path) -> None:
+    words = [sys.executable, "-m", "kernloom", *WRITE]
+    waits = subprocess.run(words, cwd=project, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert waits.returncode == 3
+    with terminal("runs", "resume", "last", folder=project) as opened:
+        opened.wait_for("Allow this call? [y/N]")
+        opened.type("y\r")
+        assert opened.end() == 0
+    assert (project / "note.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [(["done\r", "note.txt\r"], False), (["not-done\r"], True)],
+    ids=["done", "not done"],
+)
+def test_a_call_in_doubt_is_asked_about(project: Path, typed: list[str], written: bool) -> None:
+    asyncio.run(_died_in_the_middle(project))
+    with terminal("runs", "resume", "last", folder=project) as opened:
+        opened.wait_for("Was it done? (done, not-done, abandon)")
+        assert '"path": "note.txt"' in opened.shown
+        opened.type("perhaps\r")
+        opened.wait_for("Was it done?")
+        opened.type(typed[0])
+        for line in typed[1:]:
+            opened.wait_for("What did it return?")
+            opened.type(line)
+        assert opened.end() == 0
+        assert "note.txt" in opened.shown.splitlines()[-1]
+    assert (project / "note.txt").exists() is written
+
+
+async def _died_in_the_middle(project: Path) -> None:
+    """The record of a call whose process died after the intent."""
+    (project / ".kernloom").mkdir()
+    called = ToolCall(id="c", name="files.write", arguments='{"path": "note.txt", "text": "hello"}')
+    async with Journal(SqliteJournalStore(project / ".kernloom" / "journal.db")) as journal:
+        log = await journal.create()
+        await log.append(
+            RunStarted(name="files.write", what="function"),
+            FunctionRequested(call=called),
+            QuestionAsked(question_id="c", about="approval", text="files.write (write)", call=called),
+            QuestionAnswered(question_id="c", answer="allow", by="person"),
+            FunctionStarted(call_id="c", name="files.write", effects=("write",), key=f"{log.id}/c"),
+            actor="person",
+            run="r",
+        )

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernloom.kernel.errors import MemoryStoreError, NotFoundError, UsageError
+from kernloom.kernel.errors import MemoryStoreError, MissingExtraError, NotFoundError, UsageError
 from kernloom.kernel.protocols import Grounder
 from kernloom.memory import Document, Memory
 from kernloom.memory.store import MemoryStore
@@ -524,3 +524,9 @@ def test_killed_at_any_moment_only_whole_documents_remain_and_adding_goes_on(tmp
         assert 0 < kept < 400
         assert (report.unchanged, report.added) == (kept, 400 - kept)
         assert json.dumps(sorted(texts)) == json.dumps([info.id for info in asyncio.run(memory.list())])
+
+
+def test_a_missing_extra_is_named_before_anything_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rank_bm25", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kernloom\[memory\]'"):
+        Memory(embedder=None)
