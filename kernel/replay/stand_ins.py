@@ -115,6 +115,8 @@ class ReplayKernel(Kernel):
             await self.tape.hold()
         if outcome is not None and isinstance(outcome.data, FunctionFailedEvent) and outcome.actor != HOUSE:
             raise remembered(outcome.data)
+        if isinstance(stage.ending, RunFailed) and stage.ending.code == "run.failed":
+            _raise_foreign(self.tape)
         raise ApprovalRequired(f"Nobody had answered whether {request.function} may be called.")
 
 
@@ -197,6 +199,8 @@ class RecordedModel:
         event = self._tape.coming("model.answered", "model.failed")
         if event is not None and isinstance(event.data, ModelAnswered) and event.data.partial:
             yield TextDelta(text=event.data.message.text)
+            if not self._tape.stage.stopped:
+                _raise_as(self._tape.coming("run.failed"))  # it broke off
             await self._tape.hold()
         yield Finished(response=await self.complete(request))
 

@@ -70,6 +70,11 @@ class Tape:
         return self._stage
 
     @property
+    def playing(self) -> bool:
+        """Whether a stage is being played."""
+        return self._stage is not None
+
+    @property
     def next(self) -> Event | None:
         """The next event of the stage; None at its end."""
         if self._stage is None or self.place >= self._stage.end:
@@ -84,8 +89,9 @@ class Tape:
     def leave(self) -> None:
         """End it: whoever still waits is stopped, also who was stopped before and is recording that."""
         self._stage = None
-        waiting = [turn.granted for turns in self._waiting.values() for turn in turns]
-        for future in (*waiting, *self._held):
+        futures: list[asyncio.Future[Any]] = [*self._held]
+        futures += [turn.granted for turns in self._waiting.values() for turn in turns]
+        for future in futures:
             future.cancel()
         self._waiting.clear()
         self._held.clear()
@@ -130,7 +136,7 @@ class Tape:
 
     async def _wait(self, event: Event, unless: Callable[[], bool] | None) -> bool:
         waiting = self._waiting[_key(event)]
-        granted = asyncio.get_running_loop().create_future()
+        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         turn = _Turn(event, unless, granted, sys.exc_info()[1])
         waiting.append(turn)
         try:
@@ -209,8 +215,7 @@ class ReplayLog(SessionLog):
     @property
     def id(self) -> str:
         """The session's id; on a stage that a fork shares, that of the session it is of."""
-        stage = self._tape._stage
-        return stage.session if stage is not None else self._tape.session
+        return self._tape.stage.session if self._tape.playing else self._tape.session
 
     @asynccontextmanager
     async def claim(self, run: str) -> AsyncIterator[None]:
@@ -232,6 +237,8 @@ class ReplayLog(SessionLog):
         """See :meth:`SessionLog.append`. What is not on record is kept waiting."""
         if not data:
             return []
+        if not self._tape.playing:
+            raise asyncio.CancelledError  # the stage is over: the process of that time had died here
         events = [self._packed(item, actor, run) for item in data]
         if self._was_not_served(events[0]):
             return []
@@ -251,9 +258,8 @@ class ReplayLog(SessionLog):
 
     def _was_not_served(self, event: Event) -> bool:
         """A call that is stopped here, and had been stopped before anybody could record that."""
-        stage = self._tape._stage
         data: Any = event.data
-        return stage is not None and is_cancelled(event) and stage.given_up(data.result.call_id)
+        return is_cancelled(event) and self._tape.stage.given_up(data.result.call_id)
 
     def give(self, event: Event) -> None:
         """Take an event as it is."""

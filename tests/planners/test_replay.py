@@ -26,6 +26,7 @@ from kernloom import (
 from kernloom.kernel.errors import FunctionInDoubt, ModelRetry, PersonRequired
 from kernloom.kernel.journal import SessionLog
 from kernloom.kernel.journal.edits import edit_result
+from kernloom.kernel.journal.events import StepFinished
 from kernloom.kernel.models.scripted import call
 from kernloom.kernel.policy import Policy
 from kernloom.kernel.replay import ReplayReport
@@ -193,9 +194,10 @@ async def test_a_replay_does_not_wait_between_attempts(lab: Lab) -> None:
     assert kernel.waited == 120
 
 
-@pytest.mark.parametrize("seed", range(30))
-async def test_whatever_the_order_in_which_calls_were_over(seed: int) -> None:
-    """Steps side by side that work, fail, end the run or are made again, in a random order."""
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_the_order_in_which_calls_were_over(seed: int, stopped: bool) -> None:
+    """Steps side by side that work, fail, end the run, are made again or are stopped, at random."""
     lab = Lab(seed)
     kernel = kernel_with(lab)
     pick = random.Random(seed)
@@ -211,8 +213,13 @@ async def test_whatever_the_order_in_which_calls_were_over(seed: int) -> None:
             fields["on_error"] = pick.choice(["skip", {"default": 0}])
         steps.append(step(f"s{number}", pick.choice(["any", "double", "write"]), **fields))
     plan = plan_of(*steps, output="x")
-    with suppress(PlanError):
-        await run(kernel, plan, PlanLimits(concurrency=pick.choice([1, 2, 8])))
+    task = asyncio.create_task(run(kernel, plan, PlanLimits(concurrency=pick.choice([1, 2, 8]))))
+    for _ in range(pick.randrange(3, 150) if stopped else 0):
+        await asyncio.sleep(0)
+    if stopped:
+        task.cancel()
+    with suppress(PlanError, asyncio.CancelledError):
+        await task
     session = (await only(kernel)).id
     await assert_equal(kernel, lab, session)
 
@@ -319,7 +326,7 @@ async def test_a_plan_that_an_agent_called_is_replayed_by_itself(lab: Lab) -> No
 async def test_a_fork_of_a_plan_is_replayed_with_its_edit(lab: Lab) -> None:
     kernel = kernel_with(lab)
     log = await run(kernel, ALL, numbers=[1, 2])
-    at = next(e.seq for e in log.events if e.kind == "step.finished" and e.data.step == "each")
+    at = next(e.seq for e in log.events if isinstance(e.data, StepFinished) and e.data.step == "each")
     fork = await kernel.journal.fork(log.id, at=at, edit=edit_result([5, 6]))
     outcome = await Plan.resume(kernel, fork.id)
     assert outcome.output.startswith("6 under")

@@ -33,10 +33,10 @@ from kernloom.kernel.errors import ModelRetry, PersonRequired
 from kernloom.kernel.functions import Done
 from kernloom.kernel.journal import Event, SessionLog
 from kernloom.kernel.journal.edits import edit_arguments, edit_message, edit_result
-from kernloom.kernel.journal.events import MessageAdded
+from kernloom.kernel.journal.events import FunctionFinished, MessageAdded
 from kernloom.kernel.journal.forgetting import forget
 from kernloom.kernel.messages import ToolResult, assistant, user
-from kernloom.kernel.models.base import ChatRequest, TextDelta
+from kernloom.kernel.models.base import ChatRequest, Delta, TextDelta
 from kernloom.kernel.models.scripted import call
 from kernloom.kernel.policy import Approval, ApprovalRequest, Policy
 from kernloom.kernel.replay import ReplayReport
@@ -204,7 +204,9 @@ async def test_parallel_calls_failures_and_several_rounds_come_out_the_same(offi
     agent = clerk(kernel, many, call("office.pay", amount=5), told, "You are welcome.")
     reply = await agent.run("Do it.")
     await agent.run("Thank you.", session=reply.session)
-    order = [e.data.result.call_id for e in (await only(kernel)).events if e.kind == "function.finished"]
+    order = [
+        e.data.result.call_id for e in (await only(kernel)).events if isinstance(e.data, FunctionFinished)
+    ]
     assert order[:5] == ["s4", "s3", "s2", "s1", "s0"]
     office.closed = True
     report = await assert_equal(clerk(kernel), reply.session)
@@ -266,6 +268,21 @@ async def test_a_stream_that_was_closed_half_way_says_as_much_again(office: Offi
     assert any(getattr(event.data, "partial", False) for event in log.events)
     await agent.run("Go on.", session=log.id)
     await assert_equal(clerk(kernel), log.id)
+
+
+@pytest.mark.parametrize("error", [ProviderError("The line broke."), RuntimeError("cable: cut")])
+async def test_a_stream_that_broke_off_breaks_off_again(office: Office, error: Exception) -> None:
+    class Breaking(ScriptedModel):
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+            yield TextDelta(text="one two ")
+            raise error
+
+    kernel = kernel_with(office)
+    agent = AssistantAgent("clerk", kernel=kernel, model=Breaking())
+    with pytest.raises(type(error)):
+        async for _ in agent.stream("Count."):
+            pass
+    await assert_equal(clerk(kernel), (await only(kernel)).id)
 
 
 @pytest.mark.parametrize("kind", ["message", "model.requested", "function.finished", "run.finished"])
@@ -356,6 +373,18 @@ async def test_what_people_said_is_not_asked_again(office: Office) -> None:
 
     kernel.approve, office.closed = nobody, True
     await assert_equal(clerk(kernel), reply.session, given=2)
+
+
+async def test_an_approver_that_broke_ends_the_run_again(office: Office) -> None:
+    async def approve(request: ApprovalRequest) -> bool:
+        raise OSError("no terminal: gone")
+
+    kernel = kernel_with(office, policy=Policy(), approve=approve)
+    two = [call("office.pay", amount=n).model_copy(update={"id": str(n)}) for n in (1, 2)]
+    with pytest.raises(OSError, match="terminal"):
+        await clerk(kernel, assistant("", *two)).run("Pay.")
+    kernel.approve, office.closed = None, True
+    await assert_equal(clerk(kernel), (await only(kernel)).id)
 
 
 async def test_an_approver_that_failed_and_one_that_was_never_heard(office: Office) -> None:
