@@ -123,7 +123,7 @@ def main() -> None:
             measure(f"memory, batches of {batch}", partial(run, InMemoryJournalStore, events, batch))
         for batch in (1, 2, 3, 9):
             measure(f"sqlite, batches of {batch}", partial(run, new_file, events, batch))
-        few = events[: max(90, options.events // 20)]
+        few = events[: max(90, options.events // 4)]
         measure("sqlite, durable, one at a time", partial(run, new_file, few, 1, durable=True))
         pairs = [asyncio.run(reopen(new_file(), events)) for _ in range(options.rounds)]
         for name, column in (("open a session, per event", 0), ("messages(), per event", 1)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 from ..errors import MissingExtraError
 from . import postgres_rows as sql
@@ -232,7 +232,7 @@ class PostgresJournalStore:
             await cursor.execute(sql.ALONE)
             return await work(cursor)
 
-    async def _all(self, query: str, values: Any = None) -> list[tuple[Any, ...]]:
+    async def _all(self, query: LiteralString, values: Any = None) -> list[tuple[Any, ...]]:
         async def work(cursor: Cursor) -> list[tuple[Any, ...]]:
             return await (await cursor.execute(query, values)).fetchall()
 

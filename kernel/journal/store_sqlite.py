@@ -27,10 +27,13 @@ from .syncing import FileSyncer
 
 T = TypeVar("T")
 
-#: The log is written back into the database after about this many bytes, in a thread.
-_CHECKPOINT_BYTES = 8_000_000
+#: The log is written back into the database after about this many bytes, in a thread. Then it begins anew
+#: at its first byte: to overwrite a file is a third of the work for the disk that it is to make it grow.
+_CHECKPOINT_BYTES = 1_000_000
 #: What a commit writes besides the text: two pages, or what is left of them.
 _COMMIT_BYTES = 4_000
+#: How many sessions' numbers are remembered.
+_NUMBERS = 10_000
 
 
 class SqliteJournalStore:
@@ -57,6 +60,8 @@ class SqliteJournalStore:
         #: The disk once refused what is in the log: it is sound again when all of that is in the database.
         self._suspect = False
         self._closed = False
+        #: Sessions' numbers in the database, which are never given twice.
+        self._numbers: dict[str, int] = {}
         #: Bytes written since the log was last written back.
         self._logged = 0
 
@@ -72,7 +77,13 @@ class SqliteJournalStore:
         """See :class:`~kernloom.kernel.journal.stores.JournalStore`."""
         if not events:
             return
-        await self._write(lambda execute: rows.append(execute, session, events, expected_seq, parent))
+        if len(events) > 1 or not self._append_one(session, events[0], expected_seq):
+            if len(self._numbers) > _NUMBERS:
+                self._numbers.clear()
+            number = self._numbers.get(session)
+            self._numbers[session] = await self._write(
+                lambda execute: rows.append(execute, session, events, expected_seq, parent, number)
+            )
         self._logged += sum([len(event.text) for event in events], _COMMIT_BYTES)
         if durable:
             await self._to_disk()
@@ -156,13 +167,26 @@ class SqliteJournalStore:
         self._closed = True
         await self._off_loop(self._disconnect)
 
+    def _append_one(self, session: str, event: StoredEvent, expected_seq: int) -> bool:
+        """Whether the event could be written the short way; the long way finds out why not."""
+        number = self._numbers.get(session)
+        if number is None or self._writer is None or not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            rows.append_one(self._writer.execute, number, session, event, expected_seq)
+        except sqlite3.Error:
+            return False
+        finally:
+            self._mutex.release()
+        return True
+
     async def _write(self, work: Callable[[rows.Execute], T], *, in_thread: bool = False) -> T:
         """``work`` in a transaction of its own."""
 
         def whole() -> T:
             if self._writer is None:
                 raise self._is_closed()
-            execute = self._writer.execute
+            execute = self._writer.cursor().execute
             execute("BEGIN IMMEDIATE")
             try:
                 done = work(execute)
@@ -199,7 +223,7 @@ class SqliteJournalStore:
                 self._suspect = False
             else:
                 await self._disk.sync()
-        except OSError as exc:
+        except (OSError, JournalError) as exc:
             self._suspect = True
             raise refused(
                 self.path, "journal.io", f"was written to, but the disk did not take it: {exc}"
@@ -250,7 +274,11 @@ class SqliteJournalStore:
         if self._closed:
             raise self._is_closed()
         if self._writer is None:
-            self._writer, self._reader = open_journal(self.path)
+            writer, self._reader = open_journal(self.path)
+            writer.execute("PRAGMA temp_store = MEMORY")
+            for statement in rows.SHORT_WAY:
+                writer.execute(statement)
+            self._writer = writer
 
     def _disconnect(self) -> None:
         self._disk.close()

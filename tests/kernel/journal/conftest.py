@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -88,6 +87,8 @@ def other_user(folder: Path) -> dict[str, Any]:
     """The server refuses to run as root: whom to run it as then, with ``folder`` given to them."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return {}
+    import pwd  # there is none on Windows
+
     for name in ("postgres", "nobody"):
         try:
             known = pwd.getpwnam(name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from kernloom.kernel.errors import ConfigError, JournalError
 from kernloom.kernel.journal import Journal, PostgresJournalStore
@@ -36,7 +37,7 @@ async def store(postgres: Any, schema: str) -> AsyncIterator[PostgresJournalStor
 async def beside(postgres: Any, schema: str) -> AsyncIterator[psycopg.AsyncConnection]:
     """Another connection to the same tables."""
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as connection:
-        await connection.execute(f"SET search_path TO {schema}")
+        await connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
         yield connection
 
 
