@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernel.errors import FunctionFailed, FunctionInDoubt, KernloomError
+from ..kernel.errors import (
+    FunctionDenied,
+    FunctionFailed,
+    FunctionInDoubt,
+    FunctionTimeout,
+    KernloomError,
+    LimitReached,
+    ModelRetry,
+    NotFoundError,
+)
 from ..kernel.journal.events import (
     Event,
     FunctionFailedEvent,
@@ -18,6 +27,7 @@ from ..kernel.journal.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    StepFailed,
     StepFinished,
     StepSkipped,
     StepStarted,
@@ -33,6 +43,8 @@ class Progress:
     begun: set[str] = field(default_factory=set)
     #: The steps that are over for good.
     over: dict[str, StepFinished | StepSkipped] = field(default_factory=dict)
+    #: The steps whose failure is the run's.
+    failed: dict[str, StepFailed] = field(default_factory=dict)
     #: By call id.
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     ending: RunFinished | RunFailed | RunCancelled | None = None
@@ -55,6 +67,8 @@ class Progress:
             self.begun.add(data.step)
         elif isinstance(data, StepFinished | StepSkipped):
             self.over[data.step] = data
+        elif isinstance(data, StepFailed):
+            self.failed[data.step] = data
         elif isinstance(data, FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent):
             self.outcomes[data.result.call_id] = data
         elif isinstance(data, RunFinished | RunFailed | RunCancelled):
@@ -74,7 +88,19 @@ def recall(outcome: Outcome) -> Any:
 
 def remembered(outcome: FunctionFailedEvent | FunctionInDoubtEvent) -> KernloomError:
     """The error of a recorded failure."""
-    words = outcome.result.content
-    if isinstance(outcome, FunctionInDoubtEvent):
-        return FunctionInDoubt(words, function=outcome.result.name)
-    return FunctionFailed(words, code=outcome.code, function=outcome.result.name)
+    code = "function.in_doubt" if isinstance(outcome, FunctionInDoubtEvent) else outcome.code
+    return error_of(code, outcome.result.content, function=outcome.result.name)
+
+
+def error_of(code: str, words: str, **details: object) -> KernloomError:
+    """The error that was recorded as ``code`` and ``words``: who has to act on it is who had to then."""
+    if code.startswith("limit."):
+        return LimitReached(words, code=code, **details)
+    kind = ModelRetry if code.startswith("function.arguments") else _KINDS.get(code, FunctionFailed)
+    return kind(words, code=code, **details)
+
+
+_KINDS: dict[str, type[KernloomError]] = {
+    kind.code: kind for kind in (FunctionDenied, FunctionInDoubt, FunctionTimeout, ModelRetry)
+}
+_KINDS["function.not_found"] = NotFoundError
