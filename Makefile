@@ -45,7 +45,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/functions.py
 	$(BIN)/python benchmarks/journal.py
 	$(BIN)/python benchmarks/turn.py
-	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/retrieval.py $(if $(KERNLOOM_DATA),,handbook)
 
 # The second server the OpenAI client is tested against; needs Node.
 aimock:

@@ -1,6 +1,6 @@
 """``kernloom``: the root of the commands, and the one place where errors become words and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrongly used, 3 a person must approve first, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrongly used, 3 a person must answer first, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import click
 
-from ..kernel.errors import ApprovalRequired, KernloomError, MissingExtraError, UsageError
+from ..kernel.errors import ApprovalRequired, KernloomError, MissingExtraError, PersonRequired, UsageError
 from .commands import Group, Late
 from .screen import Screen
 
-OK, FAILED, USAGE, NEEDS_APPROVAL, STOPPED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, NEEDS_PERSON, STOPPED = 0, 1, 2, 3, 130
 
 _COMMANDS = {
     "init": Late("init:init", "Start a project here: a commented kernloom.toml."),
@@ -30,7 +30,7 @@ _COMMANDS = {
     "functions": Late("functions:functions", "List what can be called."),
     "call": Late("functions:call", "Call one function: call math.evaluate expression=2+3."),
     "plugins": Late("plugins:plugins", "List, inspect, allow and disable installed plugins."),
-    "runs": Late("runs:runs", "List and show what was said and done."),
+    "runs": Late("runs:runs", "What was said and done: list, show, resume, replay, keep."),
     "keys": Late("keys:keys", "Keep API keys in a file only you can read."),
     "config": Late("config:config", "Show the settings and where each comes from."),
     "doctor": Late("doctor:doctor", "Try every part and say what is broken."),
@@ -92,8 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def exit_code(error: KernloomError) -> int:
     """The exit code an error stands for."""
-    if isinstance(error, ApprovalRequired):
-        return NEEDS_APPROVAL
+    if isinstance(error, PersonRequired):
+        return NEEDS_PERSON
     if isinstance(error, UsageError) and not isinstance(error, MissingExtraError):
         return USAGE
     return FAILED
@@ -118,10 +118,23 @@ def _misused(error: click.ClickException, screen: Screen) -> int:
 
 
 def _unexpected(error: Exception, screen: Screen) -> int:
+    if isinstance(error, OSError):
+        return _refused(error, screen)
     hint = "This is a bug in kernloom or in a plugin."
     if not screen.verbose:
         hint += " Run it again with -v and report the traceback."
     screen.error(code="kernloom.unexpected", message=f"{type(error).__name__}: {error}", hint=hint)
+    if screen.verbose:
+        traceback.print_exception(error)
+    return FAILED
+
+
+def _refused(error: OSError, screen: Screen) -> int:
+    """The system would not: a folder that is gone or closed, a disk that is full."""
+    place = "" if error.filename is None else f" ({os.fspath(error.filename)!r})"
+    said = f"{error.strerror or type(error).__name__}{place}."
+    hint = "Look at the path, who may write there, and the space that is left."
+    screen.error(code="system.refused", message=said, hint=hint)
     if screen.verbose:
         traceback.print_exception(error)
     return FAILED

@@ -9,9 +9,11 @@ import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.reply import Reply
-from ..kernel.errors import UsageError
+from ..kernel.errors import PersonRequired, UsageError
+from ..kernel.journal import Event
 from . import answers
 from .commands import Command, text_or_stdin
+from .questions import say_how_to_answer
 from .screen import Screen
 from .workspace import offer, open_agent
 
@@ -58,14 +60,27 @@ async def _ask(
         return await answer(screen, agent, text, session=session)
 
 
-async def answer(screen: Screen, agent: AssistantAgent, text: str, *, session: str | None = None) -> Reply:
-    """The whole reply, saying on the way what is going on."""
+async def answer(
+    screen: Screen, agent: AssistantAgent, text: str | None, *, session: str | None = None
+) -> Reply:
+    """The whole reply, saying on the way what is going on; without ``text`` that of a resumed run.
+
+    Raises:
+        PersonRequired: it waits for a person; the hint names the session and what to type.
+    """
     screen.progress("reading …")
-    async with aclosing(agent.stream(text, session=session)) as items:
-        async for item in items:
-            if isinstance(item, Reply):
-                screen.clear()
-                return item
-            if said := answers.going_on(item):
-                screen.progress(said)
+    try:
+        async with aclosing(agent.stream(text, session=session)) as items:
+            async for item in items:
+                if isinstance(item, Reply):
+                    screen.clear()
+                    return item
+                if isinstance(item, Event):
+                    session = item.session
+                if said := answers.going_on(item):
+                    screen.progress(said)
+    except PersonRequired as exc:
+        assert session is not None  # noqa: S101 - its first event names it
+        await say_how_to_answer(exc, agent.kernel.journal, session)
+        raise
     raise AssertionError("a run that does not raise ends with its reply")

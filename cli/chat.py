@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing
@@ -13,14 +12,14 @@ import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.reply import Reply
-from ..kernel.errors import KernloomError, NotFoundError
-from ..kernel.journal import Event, SessionLog
-from ..kernel.kernel import Kernel
+from ..kernel.errors import KernloomError, PersonRequired
+from ..kernel.journal import Event
 from ..kernel.models.base import TextDelta
 from . import answers
 from .commands import Command
+from .questions import say_how_to_answer
 from .screen import Screen
-from .workspace import offer, open_agent
+from .workspace import offer, open_agent, open_session
 
 _HELP = "/quit leaves, Ctrl-C stops an answer; what was said is kept."
 
@@ -88,12 +87,14 @@ def _turn(runner: asyncio.Runner, talk: _Talk, text: str) -> None:
     try:
         runner.run(talk.say(text))
     except KeyboardInterrupt:
-        click.echo()
+        screen.say("")
+        if not sys.stdin.isatty():
+            raise  # nobody sits there to go on
         screen.note("Stopped; what was said is kept.")
     except KernloomError as exc:
         if not screen.talks:
             raise
-        click.echo()
+        screen.say("")
         screen.error(exc.code, exc.message, exc.hint, exc.details)
 
 
@@ -107,7 +108,7 @@ class _Talk:
 
     async def resume(self, session: str) -> None:
         """Go on with an earlier session, reminding of where it stood."""
-        log = await _found(self.agent.kernel, session)
+        log = await open_session(self.agent.kernel.journal, session)
         self.session = log.id
         screen = self.screen
         so_far = f"session {log.id}, {len(log.messages())} messages so far"
@@ -119,8 +120,16 @@ class _Talk:
 
     async def say(self, text: str) -> None:
         """One message; its answer is shown as it arrives."""
+        self.screen.progress("reading …")
+        try:
+            await self._say(text)
+        except PersonRequired as exc:
+            assert self.session is not None  # noqa: S101 - its first event names it
+            await say_how_to_answer(exc, self.agent.kernel.journal, self.session)
+            raise
+
+    async def _say(self, text: str) -> None:
         screen, wrote = self.screen, False
-        screen.progress("reading …")
         async with aclosing(self.agent.stream(text, session=self.session)) as items:
             async for item in items:
                 if isinstance(item, Event):
@@ -140,22 +149,10 @@ class _Talk:
 
     def _finish(self, reply: Reply, *, wrote: bool) -> None:
         screen = self.screen
-        screen.clear()
         if screen.json:
-            click.echo(json.dumps(answers.as_data(reply), ensure_ascii=False))
+            screen.line(answers.as_data(reply))
             return
-        click.echo("" if wrote else reply.text)
+        screen.say("" if wrote else reply.text)
         if listed := answers.sources(screen, reply):
-            click.echo(f"\n{listed}")
+            screen.say(f"\n{listed}")
         screen.note(answers.footing(screen, reply) + "\n")
-
-
-async def _found(kernel: Kernel, session: str) -> SessionLog:
-    if session != "last":
-        return await kernel.journal.open(session)
-    sessions = await kernel.journal.sessions(limit=1)
-    if not sessions:
-        raise NotFoundError(
-            "Nothing was said yet.", code="journal.unknown_session", hint="Leave out --session."
-        )
-    return await kernel.journal.open(sessions[0].id)

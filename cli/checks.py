@@ -22,7 +22,7 @@ from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.config import keys
 from ..kernel.discovery.registry import PluginRegistry
 from ..kernel.errors import PluginError
-from ..kernel.journal import Journal, SqliteJournalStore
+from ..kernel.journal import Journal
 from ..kernel.journal.events import MessageAdded
 from ..kernel.kernel import Kernel
 from ..kernel.messages import user
@@ -30,7 +30,7 @@ from ..kernel.models.base import ChatRequest
 from ..memory.embedding import look_for_embedder
 from ..memory.memory import Memory
 from .screen import Screen
-from .workspace import EXTRACTIVE
+from .workspace import EXTRACTIVE, journal_store
 
 Status = Literal["ok", "note", "warn", "broken"]
 
@@ -182,10 +182,10 @@ async def _documents(screen: Screen, _: bool) -> AsyncIterator[Finding]:
 async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="kernloom-doctor-") as folder:
         path = Path(folder) / "journal.db"
-        async with Journal(SqliteJournalStore(path)) as journal:
+        async with Journal(journal_store(screen, path)) as journal:
             log = await journal.create()
             await log.append(MessageAdded(message=user("still there?")), actor="doctor", durable=True)
-        async with Journal(SqliteJournalStore(path)) as journal:
+        async with Journal(journal_store(screen, path)) as journal:
             again = await journal.open(log.id)
     if [event.data for event in again.events] != [event.data for event in log.events]:
         yield Finding("journal", "broken", "what was written did not come back")
@@ -194,7 +194,7 @@ async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     if not kept.exists():
         yield Finding("journal", "ok", "wrote and read back; yours begins with the first question")
         return
-    async with Journal(SqliteJournalStore(kept)) as journal:
+    async with Journal(journal_store(screen, kept)) as journal:
         sessions = await journal.sessions(limit=None)
     yield Finding("journal", "ok", f"wrote and read back; {len(sessions)} sessions in {kept}")
 
@@ -202,14 +202,19 @@ async def _journal(screen: Screen, _: bool) -> AsyncIterator[Finding]:
 async def _sqlite(screen: Screen, _: bool) -> AsyncIterator[Finding]:
     """WAL needs shared memory, which some network file systems lack: try it where the state is."""
     state = screen.config.state_dir
-    place = state if state.is_dir() else None
-    with (
-        tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder,
-        closing(sqlite3.connect(Path(folder) / "wal.db")) as connection,
-    ):
-        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        connection.execute("CREATE TABLE t (x)")
-    said = f"{sqlite3.sqlite_version}, journal mode {mode} in {place or 'the temporary folder'}"
+    place = next(folder for folder in (state, *state.parents) if folder.exists())
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder,
+            closing(sqlite3.connect(Path(folder) / "wal.db")) as connection,
+        ):
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            connection.execute("CREATE TABLE t (x)")
+    except OSError as exc:
+        said = f"nothing can be kept in {state}: {place}: {exc.strerror}"
+        yield Finding("sqlite", "broken", said, "make it writable, or set KERNLOOM_HOME")
+        return
+    said = f"{sqlite3.sqlite_version}, journal mode {mode} in {place}"
     if mode == "wal":
         yield Finding("sqlite", "ok", said)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -33,6 +34,14 @@ class Command(click.Command):
         kwargs.setdefault("context_settings", CONTEXT)
         super().__init__(*args, **kwargs)
         self.params += shared_options()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Where a program reads stdout, only results go there; what a plugin prints, to stderr."""
+        screen = ctx.ensure_object(Screen)
+        if screen.out.isatty() and not screen.json:
+            return super().invoke(ctx)
+        with redirect_stdout(sys.stderr):
+            return super().invoke(ctx)
 
 
 class Group(click.Group):

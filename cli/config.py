@@ -39,4 +39,4 @@ def _shown(value: object) -> str:
         return "-"
     if isinstance(value, tuple):
         return ", ".join(value) or "-"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,6 +15,7 @@ import click
 
 from ..kernel.config.config import FILE, Config
 from ..kernel.errors import NotFoundError
+from ..planners.plan import Plan
 from . import answers
 from .ask import answer
 from .commands import Command
@@ -95,7 +96,7 @@ def _plugins(screen: Screen) -> list[dict[str, object]]:
 
 async def _plan(screen: Screen, file: Path) -> dict[str, object]:
     _heading(screen, "A saved plan chains plugins, without a model.", "plan", "run", str(file))
-    outcome = await execute(screen, file, {}, yes=False)
+    outcome = await execute(screen, Plan.load(file), {}, name=file.stem, yes=False)
     screen.say(f"{outcome.text}\n\n{outcome.steps}\n")
     return outcome.data
 

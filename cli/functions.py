@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from ..kernel import invocation
-from ..kernel.errors import ApprovalRequired, KernloomError, ModelRetry, UsageError
+from ..kernel.errors import KernloomError, ModelRetry, PersonRequired, UsageError
 from ..kernel.functions import Function, as_json
-from ..kernel.journal.events import FunctionRequested, RunFailed, RunFinished, RunStarted
 from ..kernel.kernel import Kernel
-from ..kernel.messages import ToolCall
 from .commands import Command, text_or_stdin
+from .own_calls import call_on_record
+from .questions import say_how_to_answer
 from .screen import Screen, table
 from .workspace import open_journal, open_kernel
 
@@ -120,7 +119,8 @@ def call(screen: Screen, name: str, arguments: tuple[str, ...], given: str | Non
     """Call one function: call math.evaluate expression=2+3.
 
     A value is read as JSON where the parameter is no text; KEY=- reads it from stdin. A function that
-    changes something asks first: on a terminal you answer, elsewhere --yes does, or it exits with 3.
+    changes something asks first: on a terminal you answer, elsewhere --yes does, or it exits with 3 and
+    waits: kernloom runs resolve.
     """
     asyncio.run(_call(screen, name, arguments, given, yes))
 
@@ -129,16 +129,19 @@ async def _call(screen: Screen, name: str, words: Sequence[str], given: str | No
     async with open_kernel(screen, yes=yes) as kernel:
         function = kernel.function(name)
         arguments = parsed(function, words, given)
+        recorded = function.changes or kernel.policy.decide(function, origin="person") == "ask"
         try:
-            value = await (_recorded if function.changes else _plain)(screen, kernel, function, arguments)
+            value = await (_recorded if recorded else _plain)(screen, kernel, function, arguments)
         except ModelRetry as exc:
             raise wrong_arguments(function, exc) from exc
-        except ApprovalRequired as exc:
-            exc.hint = f"Approve it: kernloom call {name} {shlex.join(words)} --yes".replace("  ", " ")
-            raise
-        data = as_json(value)
-        shown = value if isinstance(value, str) else json.dumps(data, ensure_ascii=False, indent=2)
-        screen.result({"function": name, "result": data}, shown)
+    show_result(screen, name, value)
+
+
+def show_result(screen: Screen, name: str, value: Any) -> None:
+    """What a function returned."""
+    data = as_json(value)
+    shown = value if isinstance(value, str) else json.dumps(data, ensure_ascii=False, indent=2)
+    screen.result({"function": name, "result": data}, shown)
 
 
 async def _plain(_: Screen, kernel: Kernel, function: Function, arguments: dict[str, Any]) -> Any:
@@ -151,22 +154,11 @@ async def _recorded(screen: Screen, kernel: Kernel, function: Function, argument
     function.signature.validate(arguments)  # a typing error is nothing that happened
     async with open_journal(screen) as journal:
         log = await journal.create()
-        context = kernel.context(actor="person", origin="person", log=log, run=log.id)
-        text = json.dumps(arguments, ensure_ascii=False)
-        asked = ToolCall(id=f"call-{log.id}", name=function.name, arguments=text)
-        started = RunStarted(name=function.name, what="function", input=as_json(arguments))
-        await log.append(started, FunctionRequested(call=asked), actor="person", run=log.id)
         try:
-            served = await invocation.serve(asked, context, resolve=lambda _: function)
-        except KernloomError as exc:
-            await log.append(RunFailed(code=exc.code, error=str(exc)), actor="person", run=log.id)
+            return await call_on_record(kernel, log, function, arguments)
+        except PersonRequired as exc:
+            await say_how_to_answer(exc, journal, log.id)
             raise
-        if served.error is not None:
-            failed = RunFailed(code=served.error.code, error=str(served.error))
-            await log.append(failed, actor="person", run=log.id)
-            raise served.error
-        await log.append(RunFinished(output=as_json(served.value)), actor="person", run=log.id)
-        return served.value
 
 
 def parsed(function: Function, words: Sequence[str], given: str | None) -> dict[str, Any]:
@@ -175,7 +167,7 @@ def parsed(function: Function, words: Sequence[str], given: str | None) -> dict[
     Raises:
         UsageError: a word without ``=``, or ``--args`` that is no JSON object.
     """
-    arguments: dict[str, Any] = _object(given) if given is not None else {}
+    arguments: dict[str, Any] = json_object(given) if given is not None else {}
     parameters = function.parameters.get("properties", {})
     for word in words:
         key, equals, text = word.partition("=")
@@ -189,7 +181,12 @@ def parsed(function: Function, words: Sequence[str], given: str | None) -> dict[
     return arguments
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """What was given as ``--args``.
+
+    Raises:
+        UsageError: ``call.args``, it is no JSON object.
+    """
     text = text_or_stdin(text)
     try:
         value = json.loads(text)

@@ -98,12 +98,15 @@ def _line(spec: Spec) -> str:
 def _shown(default: object) -> str:
     if isinstance(default, str):
         return f'"{default}"'
+    if isinstance(default, bool):
+        return str(default).lower()
     return '"metric"' if default is None else str(default)
 
 
 def _ignore(path: Path) -> bool:
     """Add our line to ``.gitignore`` unless it is there; True when something was written."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # Whatever its encoding: only our own line is looked for, and it is ASCII.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if any(line.strip().strip("/") == ".kernloom" for line in text.splitlines()):
         return False
     gap = "" if not text or text.endswith("\n") else "\n"

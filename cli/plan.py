@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,23 @@ from typing import Any
 import click
 
 from ..kernel.errors import (
-    ApprovalRequired,
+    KernloomError,
     ModelRetry,
     NotFoundError,
+    PersonRequired,
     PlanError,
     UsageError,
     did_you_mean,
     nearest,
 )
 from ..kernel.functions import as_json
-from ..kernel.safe_yaml import write_yaml
+from ..kernel.safe_yaml import read_yaml, write_yaml
 from ..planners.engine import run_plan
+from ..planners.outcomes import PlanOutcome
 from ..planners.plan import Plan
 from .commands import Group, text_or_stdin
 from .functions import parsed, wrong_arguments
+from .questions import say_how_to_answer
 from .screen import Screen, table
 from .workspace import offer, open_kernel
 
@@ -63,14 +67,32 @@ def make(
     The planner 'stepwise' finds its way by acting: it calls functions, asking where the policy asks, and
     leaves the plan of what it did. -f narrows what it may call.
     """
-    if out is not None and out.exists():
-        raise UsageError(
-            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
-        )
+    if out is not None:
+        _ensure_writable(out)
     settings: dict[str, object] = {"model": model} if model else {}
     if functions:
         settings["functions"] = functions
     asyncio.run(_make(screen, text_or_stdin(goal), out, planner, settings, yes))
+
+
+def _ensure_writable(out: Path) -> None:
+    """Before anything is done that could then not be kept: planning acts."""
+    if out.exists():
+        raise UsageError(
+            f"{out} is there already.", code="plan.exists", hint="Name another file, or remove it first."
+        )
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(
+            f"{out} is neither YAML nor JSON by its name.",
+            code="data.suffix",
+            hint="Name it .yaml or .json.",
+        )
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(
+            f"{out} cannot be written.",
+            code="plan.unwritable",
+            hint="Name a file in a folder that is there and that you may write to.",
+        )
 
 
 async def _make(
@@ -79,7 +101,14 @@ async def _make(
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         chosen = kernel.planner(planner, **settings)
         screen.progress("planning …")
-        data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+        try:
+            data = (await chosen.plan(goal, kernel=kernel)).to_dict()
+        except KernloomError as exc:
+            so_far = exc.details.get("plan")
+            if out is not None and isinstance(so_far, dict) and so_far.get("steps"):
+                Plan.from_dict(so_far).save(out)
+                screen.note(f"It got no further; what was done so far is in {out}.")
+            raise
     if out is None:
         screen.result(data, write_yaml(data).rstrip())
         return
@@ -92,7 +121,7 @@ async def _make(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def check(screen: Screen, file: Path) -> None:
-    """Everything that keeps the plan in FILE from running; nothing is run."""
+    """Everything that keeps the plan in FILE from running; nothing is run. - reads stdin."""
     asyncio.run(_check(screen, file))
 
 
@@ -122,7 +151,7 @@ async def _check(screen: Screen, file: Path) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Approve every call.")
 @click.pass_obj
 def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, yes: bool) -> None:
-    """Run the plan in FILE; no model is asked unless a step does.
+    """Run the plan in FILE; no model is asked unless a step does. - reads stdin.
 
     Steps that do not wait for one another run side by side. What was done is kept: kernloom runs show.
     """
@@ -130,19 +159,22 @@ def run(screen: Screen, file: Path, inputs: tuple[str, ...], given: str | None, 
 
 
 async def _run(screen: Screen, file: Path, words: Sequence[str], given: str | None, yes: bool) -> None:
-    function = _loaded(file).as_function(file.stem)
+    loaded, name = _loaded(file), _name(file)
+    function = loaded.as_function(name)
     inputs = parsed(function, words, given)
     try:
         function.signature.validate(inputs)
-        ran = await execute(screen, file, inputs, yes=yes)
+        done = await execute(screen, loaded, inputs, name=name, yes=yes)
     except ModelRetry as exc:
         raise wrong_arguments(function, exc) from exc
-    except ApprovalRequired as exc:
-        exc.hint = f"Approve its calls: kernloom plan run {file} … --yes"
-        raise
-    screen.result(ran.data, ran.text)
-    screen.note(ran.steps)
-    screen.note(screen.paint(f"  session {ran.session}", "dim", err=True))
+    show_outcome(screen, done)
+
+
+def show_outcome(screen: Screen, done: Ran) -> None:
+    """What came of a plan: its output as the result, its steps beside it."""
+    screen.result(done.data, done.text)
+    screen.note(done.steps)
+    screen.note(screen.paint(f"  session {done.session}", "dim", err=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,25 +190,41 @@ class Ran:
     steps: str
 
 
-async def execute(screen: Screen, file: Path, inputs: Mapping[str, object], *, yes: bool) -> Ran:
-    """Run a saved plan in a session of its own."""
-    loaded = _loaded(file)
+async def execute(
+    screen: Screen, loaded: Plan, inputs: Mapping[str, object], *, name: str, yes: bool
+) -> Ran:
+    """Run a plan in a session of its own, under ``name``."""
     async with open_kernel(screen, yes=yes, journal=True) as kernel:
         log = await kernel.journal.create()
-        context = kernel.context(log=log, actor=file.stem, origin="plan")
+        context = kernel.context(log=log, actor=name, origin="plan")
         screen.progress(f"running {_steps(len(loaded.steps))} …")
-        outcome = await run_plan(loaded, kernel, inputs, context, name=file.stem)
+        try:
+            outcome = await run_plan(loaded, kernel, inputs, context, name=name)
+        except PersonRequired as exc:
+            await say_how_to_answer(exc, kernel.journal, log.id)
+            raise
+    return told(loaded, outcome, log.id)
+
+
+def told(plan: Plan, outcome: PlanOutcome, session: str) -> Ran:
+    """What came of a plan, made ready to be shown."""
     done = outcome.steps
     output = as_json(outcome.output)
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, indent=2)
     steps = {name: {"status": step.status, "result": as_json(step.result)} for name, step in done.items()}
-    calls = {step.id: step.call for step in loaded.steps}
+    calls = {step.id: step.call for step in plan.steps}
     rows = [[name, calls[name], step.status, f"{step.seconds:.2f} s"] for name, step in done.items()]
-    data = {"output": output, "steps": steps, "session": log.id}
-    return Ran(log.id, data, text, table(rows, indent="  "))
+    data = {"output": output, "steps": steps, "session": session}
+    return Ran(session, data, text, table(rows, indent="  "))
+
+
+def _name(file: Path) -> str:
+    return "stdin" if str(file) == "-" else file.stem
 
 
 def _loaded(file: Path) -> Plan:
+    if str(file) == "-":
+        return Plan.from_dict(read_yaml(text_or_stdin("-"), what="stdin"), source="stdin")
     if not file.exists():
         siblings = file.parent.glob("*") if file.parent.is_dir() else ()
         near = nearest(file.name, [sibling.name for sibling in siblings if sibling.suffix in _SUFFIXES])

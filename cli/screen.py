@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -33,6 +34,8 @@ class Screen:
     #: Settings given as ``--set name=value``.
     flags: dict[str, str] = field(default_factory=dict)
     no_plugins: bool = False
+    #: Where results go. ``sys.stdout`` may stand for something else while other people's code runs.
+    out: TextIO = field(default_factory=lambda: sys.stdout)
     _config: Config | None = None
     _progress: bool = False
 
@@ -56,34 +59,40 @@ class Screen:
         """The command's outcome: ``data`` with ``--json``, else ``text``."""
         self.clear()
         if self.json:
-            click.echo(_dumped(data))
+            click.echo(_dumped(data), file=self.out)
         elif text is not None:
-            click.echo(text)
+            click.echo(_safe(text, self.out), file=self.out)
 
     def say(self, text: str) -> None:
         """A part of an outcome that is told as it happens; with ``--json`` the result tells it all."""
         self.clear()
         if not self.json:
-            click.echo(text)
+            click.echo(_safe(text, self.out), file=self.out)
+
+    def line(self, data: Any) -> None:
+        """One of several results with ``--json``: a line of JSON."""
+        self.clear()
+        click.echo(json.dumps(data, ensure_ascii=False, default=str), file=self.out)
 
     def write(self, text: str) -> None:
         """A piece of an answer as it arrives."""
         self.clear()
-        click.echo(text, nl=False)
-        sys.stdout.flush()
+        click.echo(_safe(text, self.out, colours=False), file=self.out, nl=False)
+        self.out.flush()
 
     def note(self, text: str) -> None:
         """A word to the person, beside the result."""
         self.clear()
         if not self.json:
-            click.echo(text, err=True)
+            click.echo(_safe(text, sys.stderr), err=True)
 
     def progress(self, text: str) -> None:
         """What is going on, on one line that is overwritten; only on a terminal."""
         if self.json or not sys.stderr.isatty():
             return
         width = shutil.get_terminal_size().columns
-        click.echo(f"\r\x1b[2K{text[: width - 1]}", nl=False, err=True)
+        shown = _safe(text, sys.stderr, colours=False)[: width - 1]
+        click.echo(f"\r\x1b[2K{shown}", nl=False, err=True)
         self._progress = True
 
     def error(
@@ -102,10 +111,10 @@ class Screen:
             }
             click.echo(_dumped({"error": said}), err=True)
             return
-        click.echo(f"{self.paint('error', 'bad', err=True)} {code}: {message}", err=True)
+        self.note(f"{self.paint('error', 'bad', err=True)} {code}: {message}")
         if hint:
-            click.echo(f"  {hint}", err=True)
-        click.echo(self.paint(f"  {page}", "dim", err=True), err=True)
+            self.note("  " + hint.replace("\n", "\n  "))
+        self.note(self.paint(f"  {page}", "dim", err=True))
 
     def clear(self) -> None:
         """Take the progress line away before anything else is printed."""
@@ -115,7 +124,7 @@ class Screen:
 
     def paint(self, text: str, style: str, *, err: bool = False) -> str:
         """``text`` in colour where that is wanted: a terminal, and no ``NO_COLOR``."""
-        stream = sys.stderr if err else sys.stdout
+        stream = sys.stderr if err else self.out
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
             return text
         return click.style(text, **_STYLES[style])
@@ -123,6 +132,23 @@ class Screen:
 
 #: Characters a wrapped column needs to be readable.
 _ROOM = 30
+
+
+#: What a terminal obeys instead of showing it, and what turns the direction of the text around it.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_COLOUR = re.compile(r"(\x1b\[[\d;]*m|\r\n)")
+
+
+def _safe(text: str, stream: TextIO, *, colours: bool = True) -> str:
+    """``text`` as a terminal may be shown it: names, documents and answers are not to command it.
+
+    Nothing is changed in a pipe. ``colours`` lets those through that :meth:`Screen.paint` put there.
+    """
+    if not stream.isatty():
+        return text
+    pieces = _COLOUR.split(text) if colours else [text.replace("\r\n", "\n")]
+    pieces[::2] = [_OBEYED.sub(lambda found: ascii(found[0])[1:-1], piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def _dumped(data: object) -> str:
@@ -139,7 +165,8 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int | None 
     """
     if not rows:
         return ""
-    if width is None and sys.stdout.isatty():
+    # It is stderr while a command whose output is read by a program runs: see Command.invoke.
+    if width is None and sys.stdout is not sys.stderr and sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
     columns = max(map(len, rows))
     filled = [[*row, *[""] * (columns - len(row))] for row in rows]

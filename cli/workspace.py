@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..kernel.agents.assistant import AssistantAgent
 from ..kernel.agents.limits import Limits
-from ..kernel.errors import MemoryStoreError
-from ..kernel.journal import Journal, SqliteJournalStore
+from ..kernel.errors import MemoryStoreError, NotFoundError, not_found
+from ..kernel.journal import Journal, JournalStore, SessionLog, SqliteJournalStore
+from ..kernel.journal.encryption import VARIABLE, EncryptedJournalStore, load_keys
 from ..kernel.kernel import Kernel
 from ..kernel.messages import Citation, Grounding
 from ..kernel.policy import ApprovalRequest, Approver
@@ -22,6 +25,8 @@ from ..kernel.protocols import Grounder
 from ..memory.memory import Memory
 from .screen import Screen
 
+#: Where a run's ``spec`` keeps how :func:`open_agent` made its agent.
+OPENED = "command line"
 #: The model that only quotes: without memory it has nothing to say.
 EXTRACTIVE = "extractive"
 _INSTRUCTIONS = "You are a helpful assistant. Answer briefly and in the language of the question."
@@ -39,9 +44,55 @@ offer = click.option(
 
 
 def open_journal(screen: Screen) -> Journal:
-    """The project's journal; its folder is made if this is the first word ever."""
+    """The project's journal; its folder is made if this is the first word ever.
+
+    It is encrypted if ``journal.encrypt`` says so, or if there is a key for it in the environment.
+
+    Raises:
+        ConfigError: ``journal.key_missing``, it is to be encrypted and there is no key.
+    """
     screen.config.make_state_dir()
-    return Journal(SqliteJournalStore(screen.config.journal_path))
+    return Journal(journal_store(screen, screen.config.journal_path))
+
+
+def journal_store(screen: Screen, path: Path) -> JournalStore:
+    """The file of a journal, with encryption around it where that is configured."""
+    store = SqliteJournalStore(path)
+    config = screen.config
+    if not config.get("journal.encrypt") and not config.env.get(VARIABLE):
+        return store
+    return EncryptedJournalStore(store, load_keys(config.env))
+
+
+@asynccontextmanager
+async def recorded(screen: Screen, session: str) -> AsyncIterator[tuple[Journal, SessionLog]]:
+    """The project's journal, and in it the session that :func:`open_session` finds.
+
+    Raises:
+        NotFoundError: ``journal.unknown_session``, also where nothing was ever said.
+    """
+    if not screen.config.journal_path.exists():
+        raise not_found("session", session, (), code="journal.unknown_session")
+    async with open_journal(screen) as journal:
+        yield journal, await open_session(journal, session)
+
+
+async def open_session(journal: Journal, session: str) -> SessionLog:
+    """The session of that id, or of an id that begins so; ``last`` is the one used last.
+
+    Raises:
+        NotFoundError: ``journal.unknown_session``.
+    """
+    if session == "last":
+        sessions = await journal.sessions(limit=1)
+        if not sessions:
+            raise NotFoundError(
+                "Nothing was said yet.",
+                code="journal.unknown_session",
+                hint="Begin with kernloom ask or kernloom chat.",
+            )
+        session = sessions[0].id
+    return await journal.open(session)
 
 
 @asynccontextmanager
@@ -80,11 +131,25 @@ async def _always(_: ApprovalRequest) -> bool:
 
 
 def _ask_at(screen: Screen) -> Approver:
+    stopped = False
+
     async def ask(request: ApprovalRequest) -> bool:
-        screen.note(asked_about(request))
-        # Read on this thread, while nothing else goes on: a thread blocked in a read cannot be stopped.
-        with interruptible():
-            return click.confirm("Allow this call?", default=False, err=True)
+        nonlocal stopped
+        if not stopped:
+            screen.note(asked_about(request))
+            # Read on this thread, while nothing else goes on: a thread blocked in a read cannot be stopped.
+            try:
+                with interruptible():
+                    return click.confirm("Allow this call?", default=False, err=True)
+            except (click.Abort, KeyboardInterrupt):
+                stopped = True
+                # Raised again where asyncio takes note: the run is cancelled, and its record says so.
+                signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped = False  # a chat goes on
+        raise AssertionError("unreachable: the run was cancelled")
 
     return ask
 
@@ -165,7 +230,7 @@ async def open_agent(
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(open_kernel(screen, yes=yes, journal=True))
         name = model or screen.config.default_model
-        chosen = kernel.model(name)
+        kernel.model(name)  # one that cannot be had is said before anything is opened
         store: Grounder | None = None
         try:
             store = await stack.enter_async_context(open_memory(screen, memory, existing=True))
@@ -178,12 +243,19 @@ async def open_agent(
         yield AssistantAgent(
             "assistant",
             kernel=kernel,
-            model=chosen,
+            model=name,
             instructions=_INSTRUCTIONS,
             memory=store,
             functions=["", *functions],  # "" stands for what is offered when nothing is named
             limits=limits(screen),
+            spec={OPENED: _opened(memory, passages, functions)},
         )
+
+
+def _opened(memory: str | None, passages: int | None, functions: Sequence[str]) -> dict[str, Any]:
+    """What :func:`open_agent` was given, so that it can be given the same in another process."""
+    path = str(Path(memory).expanduser().absolute()) if memory is not None else None
+    return {"memory": path, "passages": passages, "functions": list(functions)}
 
 
 @dataclass(frozen=True)

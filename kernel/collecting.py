@@ -32,7 +32,7 @@ def functions_of(plugin: object, *, name: str) -> list[Function]:
     method is never exposed by accident.
 
     Raises:
-        UsageError: nothing is marked, or the name is no identifier.
+        UsageError: ``plugin.name``, the name is no identifier; a template that is none.
     """
     if not name.isidentifier():
         raise UsageError(

@@ -273,7 +273,9 @@ class Function:
             return await self._run_in_time(validated, self.timeout)
         except (FunctionError, PersonRequired, LimitReached):
             raise
-        except Exception as exc:  # the boundary to other people's code: whatever it raises is its outcome
+        except (Exception, SystemExit) as exc:
+            # The boundary to other people's code: whatever it raises is its outcome. Cancellation and
+            # Ctrl-C are not its own.
             if self.options.recorded and isinstance(exc, JournalError):
                 raise
             raise FunctionFailed(
@@ -291,11 +293,11 @@ class Function:
     async def _run_in_thread(self, kwargs: dict[str, Any]) -> Any:
         name = self.signature.hidden_name
         if name is None:
-            return await asyncio.to_thread(self._call, **kwargs)
+            return await asyncio.to_thread(_in_thread, self._call, **kwargs)
         stop = threading.Event()
         kwargs[name] = kwargs[name].with_(stop=stop)
         try:
-            return await asyncio.to_thread(self._call, **kwargs)
+            return await asyncio.to_thread(_in_thread, self._call, **kwargs)
         except asyncio.CancelledError:
             stop.set()  # a thread cannot be stopped from outside; it can be told
             raise
@@ -311,7 +313,7 @@ class Function:
             if inspect.iscoroutinefunction(ask):
                 said = await ask(key)
             else:
-                said = await asyncio.to_thread(ask, key)
+                said = await asyncio.to_thread(_in_thread, ask, key)
         except FunctionError:
             raise
         except Exception as exc:  # the boundary to other people's code
@@ -359,6 +361,15 @@ class Function:
         return f"<Function {self.name}({', '.join(self.parameters.get('properties', ()))})>"
 
 
+def _in_thread(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call it. A ``StopIteration``, a bare ``next()`` of nothing, becomes a ``RuntimeError``, as it does in
+    generators: no future can carry it, and whoever awaited the thread would wait for ever."""
+    try:
+        return call(*args, **kwargs)
+    except StopIteration as exc:
+        raise RuntimeError(f"it raised {exc!r}") from exc
+
+
 def as_text(value: object) -> str:
     """A result as a model reads it: text as it is, anything else as JSON."""
     if isinstance(value, str):
@@ -371,4 +382,7 @@ def as_text(value: object) -> str:
 
 def as_json(value: object) -> Any:
     """A result as plain JSON data; what JSON cannot carry becomes its ``repr``."""
-    return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+    try:
+        return to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+    except ValueError:  # it contains itself
+        return repr(value)

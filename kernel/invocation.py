@@ -38,6 +38,7 @@ from .journal.events import (
     QuestionAsked,
 )
 from .messages import ToolCall, ToolResult
+from .outcomes import branch_of
 from .policy import Approval, ApprovalRequest
 
 
@@ -123,7 +124,7 @@ class _Service:
         except (PersonRequired, JournalError):
             raise  # the call stays open: it is answered when the run is resumed
         except LimitReached as exc:
-            await self._error(str(exc), exc.code, in_doubt=self.unsure)
+            await self._error(str(exc), exc.code, error=exc, in_doubt=self.unsure)
             raise
         except KernloomError as exc:
             return await self._failed(exc)
@@ -137,7 +138,7 @@ class _Service:
             doubt = FunctionInDoubt(words, function=self.call.name)
             doubt.__cause__ = exc
             return Served(await self._error(words, doubt.code, in_doubt=True), error=doubt)
-        return Served(await self._error(str(exc), exc.code), error=exc)
+        return Served(await self._error(str(exc), exc.code, error=exc), error=exc)
 
     def _intent(self) -> FunctionStarted | None:
         log = self.context.log
@@ -244,10 +245,12 @@ class _Service:
             await self._record(finished, durable=durable)
         return result
 
-    async def _error(self, words: str, code: str, *, in_doubt: bool = False) -> ToolResult:
+    async def _error(
+        self, words: str, code: str, *, error: KernloomError | None = None, in_doubt: bool = False
+    ) -> ToolResult:
         result = ToolResult(call_id=self.call.id, name=self.call.name, content=words, error=True)
         if self.context.log is not None:
-            failed = FunctionFailedEvent(result=result, code=code)
+            failed = FunctionFailedEvent(result=result, code=code, branch=branch_of(error))
             await self._record(FunctionInDoubtEvent(result=result) if in_doubt else failed)
         return result
 

@@ -54,6 +54,11 @@ class Kernel:
         journal: Journal | None = None,
         deps: Any = None,
     ) -> None:
+        if isinstance(allow, str):
+            raise UsageError(
+                f"allow={allow!r} is a text, and its letters are no plugins.",
+                hint=f"Write allow=[{allow!r}].",
+            )
         self._policy = policy
         self.approve = approve
         self.deps = deps

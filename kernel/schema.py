@@ -9,7 +9,17 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -19,6 +29,7 @@ from typing_extensions import TypedDict
 
 from .errors import ModelRetry, UsageError
 
+_T = TypeVar("_T")
 _MISSING: Any = inspect.Parameter.empty
 
 
@@ -47,7 +58,7 @@ class Signature:
     @cached_property
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the arguments: an object, every parameter described where its author did."""
-        schema = tidy(self._adapter.json_schema())
+        schema = tidy(self._built(self._adapter.json_schema))
         schema.setdefault("properties", {})
         for name, default in self._defaults.items():
             schema["properties"][name].setdefault("default", default)
@@ -166,7 +177,18 @@ class Signature:
             if isinstance(parameter.default, FieldInfo):
                 hint = Annotated[hint, parameter.default]
             fields[name] = hint if parameter.default is _MISSING else NotRequired[hint]
-        return _arguments(fields)
+        return self._built(lambda: _arguments(fields))
+
+    def _built(self, build: Callable[[], _T]) -> _T:
+        try:
+            return build()
+        except PydanticUserError as exc:
+            name = getattr(self._call, "__qualname__", None) or repr(self._call)
+            raise UsageError(
+                f"No schema can be made of the parameters of {name}: {exc.message.rstrip('.')}.",
+                code="function.signature",
+                hint="Use types that JSON can carry: str, int, list, dict, enums, pydantic models.",
+            ) from exc
 
 
 class ArgumentProblem(NamedTuple):
@@ -313,13 +335,11 @@ def _parse_docstring(doc: str) -> Any:
 def _described(hint: Any, description: str | None) -> Any:
     """The hint with a description: ``Annotated[str, "the city"]`` wins over the docstring."""
     if get_origin(hint) is Annotated:
-        base, *extras = get_args(hint)
-        for extra in extras:
+        for extra in get_args(hint)[1:]:
             if isinstance(extra, str):
                 return Annotated[hint, Field(description=extra)]
             if isinstance(extra, FieldInfo) and extra.description:
                 return hint
-        del base
     return Annotated[hint, Field(description=description)] if description else hint
 
 

@@ -23,6 +23,8 @@ from .tokens import estimate_tokens
 CHUNK_TOKENS = 200
 TITLE_SEPARATOR = " > "
 
+#: Cruder than :func:`.text.sentences`, which reads for quotes: this runs over whole documents and has to be
+#: linear in the most hostile of them.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")
 _WORD = re.compile(r"\S+")
 _ZERO_WIDTH_JOINER = "\u200d"

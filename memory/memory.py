@@ -18,11 +18,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from ..kernel.errors import NotFoundError, UsageError, did_you_mean, nearest
+from ..kernel.errors import MissingExtraError, NotFoundError, UsageError, did_you_mean, nearest
 from ..kernel.messages import Citation, Grounding
 from ..kernel.sync import run_sync
 from .citations import verify
@@ -73,6 +74,7 @@ class Memory:
     Raises:
         MemoryStoreError: the file is damaged, from a newer version, or not a memory.
         ConfigError: the embedder named is not there.
+        MissingExtraError: the extra ``memory`` is not installed.
     """
 
     def __init__(
@@ -83,6 +85,9 @@ class Memory:
         namespace: str = "",
         options: SearchOptions = _DEFAULTS,
     ) -> None:
+        # Said before anything is added rather than at the first question.
+        if not all(find_spec(library) for library in ("rank_bm25", "snowballstemmer")):
+            raise MissingExtraError("memory", "Memory")
         self.namespace = namespace
         self.embedder = find_embedder(embedder or "none") if isinstance(embedder, str | None) else embedder
         self._options = options
@@ -242,12 +247,15 @@ class Memory:
     async def _write(self, work: Callable[[threading.Event], _T]) -> _T:
         """Run ``work`` in the writing thread; when cancelled, have it stop and wait until it has."""
         stop = threading.Event()
-        job = asyncio.wrap_future(self._writer.submit(copy_context().run, partial(work, stop)))
+        submitted = self._writer.submit(copy_context().run, partial(work, stop))
+        job = asyncio.wrap_future(submitted)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait([job])
+            if not submitted.cancel():  # its turn has come
+                await asyncio.wait([job])
+                job.exception()  # looked at, so that nobody is told of it when it is thrown away
             raise
 
     def _searcher(self) -> Searcher:

@@ -200,22 +200,10 @@ class Searcher:
         if not len(union):
             return []
         vectors = self._vector.fetch([self._chunks[i].key for i in union.tolist()])
-        keyword = all_keyword[union]
-        cosine = np.array(
-            [
-                float(v @ asked) if (v := vectors.get(self._chunks[i].key)) is not None else np.nan
-                for i in union
-            ]
-        )
-        sample = self._vector.sample(options.sample, namespace)
-        cosines = (sample @ asked).astype(np.float64) if len(sample) else np.zeros(0)
-        strength = options.prior_strength
+        keyword, cosine = all_keyword[union], self._cosines(asked, union, vectors)
         fused = fuse(
-            # A chunk that holds every term scores about the query's idf mass: some eight deviations out.
-            standardize(
-                keyword, moments(in_scope, Moments(0.0, self._keyword.mass(query) / 8), strength=strength)
-            ),
-            standardize(cosine, moments(cosines, Moments(*options.cosine_prior), strength=strength)),
+            self._keyword_z(keyword, query, in_scope),
+            self._cosine_z(cosine, asked, namespace),
             keyword_weight=options.keyword_weight,
             vector_weight=options.vector_weight,
         )
@@ -233,6 +221,33 @@ class Searcher:
             )
             for i in order.tolist()
         ]
+
+    def _cosines(
+        self, asked: NDArray[np.float32], union: NDArray[np.int64], vectors: dict[int, NDArray[np.float32]]
+    ) -> NDArray[np.float64]:
+        """The cosine of each candidate; NaN for one that was never embedded."""
+        import numpy as np
+
+        found = (vectors.get(self._chunks[i].key) for i in union.tolist())
+        return np.array([np.nan if vector is None else float(vector @ asked) for vector in found])
+
+    def _keyword_z(
+        self, keyword: NDArray[np.float64], query: str, in_scope: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        # A chunk that holds every term scores about the query's idf mass: some eight deviations out.
+        prior = Moments(0.0, self._keyword.mass(query) / 8)
+        return standardize(keyword, moments(in_scope, prior, strength=self._options.prior_strength))
+
+    def _cosine_z(
+        self, cosine: NDArray[np.float64], asked: NDArray[np.float32], namespace: str | None
+    ) -> NDArray[np.float64]:
+        import numpy as np
+
+        options = self._options
+        sample = self._vector.sample(options.sample, namespace)
+        corpus = (sample @ asked).astype(np.float64) if len(sample) else np.zeros(0)
+        prior = Moments(*options.cosine_prior)
+        return standardize(cosine, moments(corpus, prior, strength=options.prior_strength))
 
     def _smoothed(
         self,

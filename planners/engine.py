@@ -46,7 +46,7 @@ from ..kernel.messages import ToolCall
 from .check import dependencies, ensure
 from .expressions import condition, evaluate
 from .outcomes import PlanLimits, PlanOutcome, StepOutcome
-from .progress import Progress, error_of, recall
+from .progress import Progress, recall
 
 if TYPE_CHECKING:
     from ..kernel.functions import Context
@@ -265,7 +265,8 @@ class _Run:
             failed = self.past.failed.get(step.id)
             if failed is not None:
                 self.outcomes[step.id] = StepOutcome("failed", error=failed.error)
-                self.failure = self.failure or self.blame(step, error_of(failed.code, failed.error))
+                kind = LimitReached if failed.code.startswith("limit.") else FunctionFailed
+                self.failure = self.failure or self.blame(step, kind(failed.error, code=failed.code))
 
     async def step(self, step: Step) -> None:
         """One step to its end; a failure that is not made up for becomes the run's."""

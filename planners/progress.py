@@ -6,16 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernel.errors import (
-    FunctionDenied,
-    FunctionFailed,
-    FunctionInDoubt,
-    FunctionTimeout,
-    KernloomError,
-    LimitReached,
-    ModelRetry,
-    NotFoundError,
-)
 from ..kernel.journal.events import (
     Event,
     FunctionFailedEvent,
@@ -32,6 +22,7 @@ from ..kernel.journal.events import (
     StepSkipped,
     StepStarted,
 )
+from ..kernel.outcomes import remembered
 
 
 @dataclass(slots=True)
@@ -84,23 +75,3 @@ def recall(outcome: Outcome) -> Any:
     if isinstance(outcome, FunctionFinished):
         return outcome.returned
     raise remembered(outcome)
-
-
-def remembered(outcome: FunctionFailedEvent | FunctionInDoubtEvent) -> KernloomError:
-    """The error of a recorded failure."""
-    code = "function.in_doubt" if isinstance(outcome, FunctionInDoubtEvent) else outcome.code
-    return error_of(code, outcome.result.content, function=outcome.result.name)
-
-
-def error_of(code: str, words: str, **details: object) -> KernloomError:
-    """The error that was recorded as ``code`` and ``words``: who has to act on it is who had to then."""
-    if code.startswith("limit."):
-        return LimitReached(words, code=code, **details)
-    kind = ModelRetry if code.startswith("function.arguments") else _KINDS.get(code, FunctionFailed)
-    return kind(words, code=code, **details)
-
-
-_KINDS: dict[str, type[KernloomError]] = {
-    kind.code: kind for kind in (FunctionDenied, FunctionInDoubt, FunctionTimeout, ModelRetry)
-}
-_KINDS["function.not_found"] = NotFoundError

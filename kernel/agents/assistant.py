@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +42,7 @@ from ..models.base import (
     ChatModel,
     ChatRequest,
     ChatResponse,
+    Delta,
     Finished,
     FinishReason,
     TextDelta,
@@ -68,7 +69,9 @@ class AssistantAgent:
         memory: asked for passages before each answer; the answer's citations are checked against it.
         functions: names (``"math"``, ``"units.convert"``), callables or functions it may call. None:
             what was added to the kernel in code, and every third-party plugin that is allowed.
-        limits: how far one run may go.
+        limits: how far one run may go; the configured ``[limits]`` by default.
+        spec: kept with every run beside the names of its model and functions, for whoever has to make
+            this agent again in another process; JSON, and never a secret.
 
     ::
 
@@ -87,14 +90,16 @@ class AssistantAgent:
         memory: Grounder | None = None,
         functions: Sequence[str | Callable[..., Any] | Function] | None = None,
         limits: Limits | None = None,
+        spec: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.kernel = kernel
         self.memory = memory
-        self.limits = limits or Limits()
+        self.limits = limits or Limits.model_validate(kernel.config.limits)
         self._model = model
         self._instructions = system(instructions) if instructions else None
         self._chosen = functions
+        self._spec = dict(spec or {})
 
     @cached_property
     def model(self) -> ChatModel:
@@ -299,13 +304,15 @@ class AssistantAgent:
             await run.add(started, asked)
         elif view.ending is None:
             await run.add(RunResumed(), *conversation.log.history.interrupted())
+            if view.question is None and view.started is not None:  # a fork between the two
+                await run.add(MessageAdded(message=user(str(view.started.input))))
         return run
 
     def spec(self) -> dict[str, Any] | None:
         """What the record keeps of how this agent was made; names only, never a secret."""
         model = self._model if isinstance(self._model, str) else None
         chosen = [name for name in self._chosen or () if isinstance(name, str)]
-        return {"model": model or self.model.info.name, "functions": chosen}
+        return {"model": model or self.model.info.name, "functions": chosen, **self._spec}
 
     async def _prepare(self, run: _Run) -> None:
         """Ask memory what is known about the question."""
@@ -335,31 +342,32 @@ class AssistantAgent:
         try:
             if run.stream:
                 response = None
-                async for delta in self.model.stream(request):
-                    if isinstance(delta, Finished):
-                        response = delta.response
-                        continue
-                    if isinstance(delta, TextDelta):
-                        heard.append(delta.text)
-                    yield delta
+                async with _closing(self.model.stream(request)) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, Finished):
+                            response = delta.response
+                            continue
+                        if isinstance(delta, TextDelta):
+                            heard.append(delta.text)
+                        yield delta
                 assert response is not None, f"{model} ended its stream without Finished"  # noqa: S101
             else:
                 response = await self.model.complete(request)
         except KernloomError as exc:
-            await run.add(ModelFailed(model=model, code=exc.code, error=str(exc)))
+            await self._give_up(run, model, "".join(heard), exc.code, str(exc))
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            await self._keep_partial(run, model, "".join(heard))
+            await self._give_up(run, model, "".join(heard), "run.cancelled", "The run was cancelled.")
             raise
         await run.observe(response, model)
 
-    async def _keep_partial(self, run: _Run, model: str, heard: str) -> None:
-        """An answer that was stopped: keep the words that had arrived."""
+    async def _give_up(self, run: _Run, model: str, heard: str, code: str, error: str) -> None:
+        """An answer that was stopped, or broke off: keep the words that had arrived."""
         if heard:
             said = assistant(heard, name=self.name)
             await run.add(ModelAnswered(model=model, message=said, partial=True))
         else:
-            await run.add(ModelFailed(model=model, code="run.cancelled", error="The run was cancelled."))
+            await run.add(ModelFailed(model=model, code=code, error=error))
 
     async def _act(self, run: _Run) -> None:
         """Serve every open call, side by side; each gets exactly one outcome."""
@@ -374,12 +382,12 @@ class AssistantAgent:
             await invocation.serve(calls[0], run.context, resolve=run.resolve)
             return
         # A call that must stop the run (nobody to approve it) lets its siblings finish first.
-        stopping: list[KernloomError] = []
+        stopping: list[Exception] = []
 
         async def serve(call: ToolCall) -> None:
             try:
                 await invocation.serve(call, run.context, resolve=run.resolve)
-            except KernloomError as exc:
+            except Exception as exc:  # raised below, as that of a single call is
                 stopping.append(exc)
 
         async with asyncio.TaskGroup() as group:
@@ -419,13 +427,28 @@ class AssistantAgent:
 def _ended(log: SessionLog) -> KernloomError | None:
     """Why the last run in a session ended without an answer, if it did."""
     last = last_run(log.events)
-    ending = RunView.of(last, log.events).ending if last is not None else None
-    if isinstance(ending, RunFailed):
-        if ending.code.startswith("limit."):
-            return LimitReached(ending.error, code=ending.code)
-        name = log.events[0].actor
-        return FunctionFailed(f"{name} failed: {ending.error}", function=name, cause=ending.code)
-    return FunctionFailed("It was cancelled.") if isinstance(ending, RunCancelled) else None
+    view = RunView.of(last, log.events) if last is not None else None
+    if view is None or view.started is None:
+        return None
+    name, ending = view.started.name, view.ending
+    if isinstance(ending, RunCancelled):
+        return FunctionFailed(f"{name} was cancelled.", function=name)
+    if not isinstance(ending, RunFailed):
+        return None
+    if ending.code.startswith("limit."):
+        return LimitReached(ending.error, code=ending.code)
+    return FunctionFailed(f"{name} failed: {ending.error}", function=name, cause=ending.code)
+
+
+@asynccontextmanager
+async def _closing(deltas: AsyncIterator[Delta]) -> AsyncIterator[AsyncIterator[Delta]]:
+    """Close a stream that is left early, with its connection; a model may return any iterator."""
+    try:
+        yield deltas
+    finally:
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _last(items: AsyncGenerator[StreamItem]) -> Reply:

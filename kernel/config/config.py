@@ -1,7 +1,7 @@
 """What was configured, by whom: flags, environment, ``kernloom.toml``, the user's own file, defaults.
 
 The first that speaks wins. Every value knows where it came from, which is what
-``kernloom config show --origin`` prints. Keys are no settings; see :mod:`kernloom.kernel.keys`.
+``kernloom config show --origin`` prints. Keys are no settings; see :mod:`kernloom.kernel.config.keys`.
 """
 
 from __future__ import annotations

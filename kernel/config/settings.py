@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError, did_you_mean, nearest
 
-Kind = Literal["text", "path", "url", "integer", "number", "names", "verdict", "anything"]
+Kind = Literal["text", "path", "url", "integer", "number", "names", "verdict", "switch", "anything"]
 #: A setting's place: ``("models", "openai", "timeout")``.
 Key = tuple[str, ...]
 
@@ -54,6 +54,7 @@ SETTINGS: tuple[Spec, ...] = (
     Spec(("memory", "embedder"), "text", "auto", "auto, none, or a sentence-transformers folder or name"),
     Spec(("memory", "tokens"), "integer", 1200, "how many tokens of passages a question is given"),
     Spec(("memory", "k"), "integer", 8, "how many passages a search returns"),
+    Spec(("journal", "encrypt"), "switch", False, "keep what was said unreadable without a key"),
     Spec(("plugins", "disable"), "names", (), "installed plugins that are never loaded"),
     Spec(("plugins", "timeout"), "number", 10, "seconds an installed plugin may take to load"),
     Spec(("plugins", ANY, ANY), "anything", None, "a plugin's own settings"),
@@ -127,7 +128,7 @@ def from_text(key: Key, text: str, where: str) -> Any:
     value: Any = text
     if spec is not None and spec.kind == "names":
         value = [name.strip() for name in text.split(",") if name.strip()]
-    elif spec is None or spec.kind in ("integer", "number", "anything"):
+    elif spec is None or spec.kind in ("integer", "number", "switch", "anything"):
         try:
             value = json.loads(text)
         except ValueError:
@@ -234,6 +235,7 @@ _WORDS: dict[Kind, str] = {
     "number": "a number above 0",
     "names": "a list of names",
     "verdict": "one of allow, ask, deny",
+    "switch": "true or false",
     "anything": "",
 }
 
@@ -249,6 +251,7 @@ def _typed(kind: Kind, value: Any, key: Key, where: str) -> Any:
         "number": isinstance(value, (int, float)) and number and value > 0,
         "names": isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
         "verdict": value in VERDICTS if isinstance(value, str) else False,
+        "switch": isinstance(value, bool),
         "anything": True,
     }
     if not good[kind]:

@@ -27,7 +27,8 @@ class TurnContext:
         self._grounding = grounding
         self._result_chars = result_chars
         self._grounded: Message | None = None
-        self._cut: dict[int, Message] = {}
+        #: By the identity of the message, which is kept beside its cut so that no other can take its id.
+        self._cut: dict[int, tuple[Message, Message]] = {}
 
     def messages(self, history: Sequence[Message]) -> tuple[Message, ...]:
         """Instructions, then the transcript; the last question carries the passages found for it."""
@@ -50,10 +51,9 @@ class TurnContext:
         if all(not isinstance(p, ToolResult) or len(p.content) <= limit for p in message.parts):
             return message
         if id(message) not in self._cut:
-            self._cut[id(message)] = tool(
-                *(_cut(part, limit) for part in message.parts if isinstance(part, ToolResult))
-            )
-        return self._cut[id(message)]
+            cut = tool(*(_cut(part, limit) for part in message.parts if isinstance(part, ToolResult)))
+            self._cut[id(message)] = message, cut
+        return self._cut[id(message)][1]
 
 
 def _cut(result: ToolResult, limit: int) -> ToolResult:

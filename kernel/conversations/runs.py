@@ -64,7 +64,7 @@ class RunView:
                 self.calls += len(data.message.tool_calls)
         elif isinstance(data, FunctionRequested):
             self.calls += 1
-        elif isinstance(data, FunctionFailedEvent) and data.code.startswith("limit."):
+        elif isinstance(data, FunctionFailedEvent) and data.branch == "LimitReached":
             self.limit = data
         elif isinstance(data, RunFinished | RunFailed | RunCancelled):
             self.ending = data

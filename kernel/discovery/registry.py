@@ -11,6 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..collecting import functions_of
 from ..errors import KernloomError, PluginError, not_found
 from .admission import Admission, PluginRecord, refused, sentence
 from .installed import Installed, installed
@@ -244,6 +245,9 @@ class PluginRegistry:
         """Raises LoadFailed when the code is not what the manifest says."""
         try:
             problems = compare(plugin.manifest, instance, name=plugin.name)
+            if not plugin.own:  # one type that has no schema would end every run it is offered to
+                for function in functions_of(instance, name=plugin.name):
+                    _ = function.spec
         except BaseException as exc:  # reading a plugin's functions runs its code
             raise LoadFailed("functions", exc) from exc
         if problems:

@@ -4,6 +4,7 @@
 ``stores`` is the protocol of what keeps it.
 """
 
+from .diff import Divergence, diff
 from .events import Event, EventData
 from .history import History
 from .journal import Journal, SessionInfo, SessionLog, new_session_id
@@ -12,8 +13,10 @@ from .store_postgres import PostgresJournalStore
 from .store_sqlite import SqliteJournalStore
 from .stores import JournalStore, Lease, SessionHead, Snapshot, StoredEvent
 from .transcript import Transcript, messages
+from .view import View
 
 __all__ = [
+    "Divergence",
     "Event",
     "EventData",
     "History",
@@ -29,6 +32,8 @@ __all__ = [
     "SqliteJournalStore",
     "StoredEvent",
     "Transcript",
+    "View",
+    "diff",
     "messages",
     "new_session_id",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from ..messages import Frozen
 from .events import (
@@ -39,14 +39,16 @@ class AuditLine(Frozen):
     asked_at: float
     #: The agent or plan for which it was asked.
     asked_by: str
-    about: Literal["approval", "review", "clarification"]
+    about: Literal["approval", "review", "clarification", "in_doubt"]
     text: str
     #: The function that was to be called, the call's id, and its arguments as JSON text.
     function: str | None = None
     call_id: str | None = None
     arguments: str | None = None
-    #: ``allow``, ``deny`` or free text; None while nobody has answered.
+    #: ``allow``, ``deny``, what became of a call in doubt, or free text; None while nobody has answered.
     answer: str | None = None
+    #: The arguments that whoever answered put in the place of those asked about.
+    instead: dict[str, Any] | None = None
     answered_by: str | None = None
     answered_at: float | None = None
     #: What became of the call; None while it has no outcome, or if the question was about none.
@@ -126,6 +128,9 @@ def _line(
             found.update(outcome=_OUTCOMES[type(after[0].data)], outcome_at=after[0].at)
     if answer is not None and isinstance(answer.data, QuestionAnswered):
         found.update(
-            answer=answer.data.answer, answered_by=answer.data.by or answer.actor, answered_at=answer.at
+            answer=answer.data.answer,
+            instead=answer.data.arguments,
+            answered_by=answer.data.by or answer.actor,
+            answered_at=answer.at,
         )
     return line.model_copy(update=found)

@@ -15,6 +15,11 @@ from pydantic import Field
 
 from ..messages import Frozen, Grounding, Message, ToolCall, ToolResult, Usage
 
+#: The errors that a call may fail with, by class; anything else kernloom raises is a ``KernloomError``.
+Branch = Literal[
+    "FunctionFailed", "FunctionTimeout", "FunctionDenied", "ModelRetry", "LimitReached", "KernloomError"
+]
+
 
 class RunStarted(Frozen):
     """``run()`` began: who runs (an agent, a plan) and with what."""
@@ -150,6 +155,8 @@ class FunctionFailedEvent(Frozen):
     kind: Literal["function.failed"] = "function.failed"
     result: ToolResult
     code: str
+    #: The branch of the error tree it is of: who acts next.
+    branch: Branch = "FunctionFailed"
 
 
 class FunctionInDoubtEvent(Frozen):
@@ -233,6 +240,18 @@ class StepSkipped(Frozen):
     reason: str
 
 
+class Forked(Frozen):
+    """The session is a fork: what stands before this is shared with another, and it goes its own way."""
+
+    kind: Literal["forked"] = "forked"
+    #: The session it was forked from.
+    of: str
+    #: The last event of that one which is its own as well, or which was edited.
+    at: int
+    #: The event ``at`` is not as it was there; it stands right before this.
+    edited: bool = False
+
+
 EventData = Annotated[
     RunStarted | RunResumed | RunPaused | RunFinished | RunFailed | RunCancelled
     | MessageAdded
@@ -240,7 +259,8 @@ EventData = Annotated[
     | FunctionRequested | FunctionStarted | FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent
     | QuestionAsked | QuestionAnswered
     | Retrieval
-    | PlanMade | StepStarted | StepFinished | StepFailed | StepSkipped,
+    | PlanMade | StepStarted | StepFinished | StepFailed | StepSkipped
+    | Forked,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

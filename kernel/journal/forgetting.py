@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..errors import UsageError
-from .events import Event, EventData, MessageAdded, QuestionAnswered
+from ..errors import JournalError, UsageError
+from .events import Event, EventData, MessageAdded, QuestionAnswered, RunCancelled
 from .journal import Journal
 from .records import bury, unpack
-from .retention import Families, held
+from .retention import Families, held, unfinished
 from .stores import SessionHead, StoredEvent
 from .tombstones import FORGOTTEN, named, said, tombstone
 
@@ -60,6 +60,8 @@ class ForgetReport:
     forks: tuple[Touched, ...]
     #: Events that still name it where a name holds the history together: a function's, a run's, a call's.
     left: tuple[Forgotten, ...]
+    #: Sessions whose run has not ended and lost something it would need: it was given up.
+    given_up: tuple[str, ...]
     not_covered: tuple[str, ...]
     dry_run: bool
 
@@ -70,6 +72,7 @@ async def forget(
     person: str | None = None,
     text: str | None = None,
     session: str | None = None,
+    force: bool = False,
     dry_run: bool = False,
 ) -> ForgetReport:
     """Replace payloads by tombstones, for good.
@@ -80,6 +83,8 @@ async def forget(
             where others repeat it word for word.
         text: every payload with these words in it, in any case; within JSON too.
         session: only in this session, what it opened and what was forked from it. Alone: all of these.
+        force: also in runs that have not ended. They are given up first, as cancelled: resumed, they would
+            make their calls with what is left of the arguments.
         dry_run: only say what would be done.
 
     A session that somebody is at work in is refused before anything is changed; what is said elsewhere
@@ -89,7 +94,8 @@ async def forget(
     Raises:
         UsageError: ``journal.forget_what``, nothing was given.
         NotFoundError: the session is not there.
-        JournalError: ``journal.leased``; ``journal.corrupt``, an event cannot be read and so not searched.
+        JournalError: ``journal.unfinished``, a run it is in has not ended; ``journal.leased``;
+            ``journal.corrupt``, an event cannot be read and so not searched.
     """
     person, text = (person or "").strip() or None, (text or "").strip() or None
     if person is None and text is None and session is None:
@@ -103,12 +109,17 @@ async def forget(
     plan = _Plan()
     for group in _groups(families, only):
         await _search(journal, group, _Wanted(person, text), only, plan)
-    if not dry_run:
-        await _rewrite(journal, families, plan)
+    changed = _changed(families, plan)
+    going_on = await _going_on(journal, changed, plan)
+    if plan.changes and not dry_run:
+        async with held(journal, changed):
+            await _give_up(journal, going_on, force=force)
+            await _rewrite(journal, changed, plan)
     return ForgetReport(
         events=tuple(Forgotten(row.session, row.seq, row.kind) for _, row, _, _ in plan.changes),
         forks=tuple(_touched(families, plan)),
         left=tuple(plan.left),
+        given_up=tuple(going_on),
         not_covered=NOT_COVERED,
         dry_run=dry_run,
     )
@@ -137,8 +148,10 @@ class _Wanted:
 
     person: str | None
     text: str | None
-    #: What they said, where it is telling, and what they said shortly, by session.
+    #: What they said, where it is telling; and the lengths of it, by how it begins.
     said: set[str] = field(default_factory=set)
+    lengths: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: What they said in short, by session.
     short: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def everything(self) -> bool:
@@ -161,6 +174,7 @@ class _Wanted:
         for words in map(str.strip, _words(event.data)):
             if len(words) >= _TELLING:
                 self.said.add(words)
+                self.lengths[words[:_TELLING]].add(len(words))
             elif words:
                 self.short[event.session].add(words)
 
@@ -172,7 +186,17 @@ class _Wanted:
         if self.text is not None and any(map(self.mentions, found)):
             return True
         short = self.short.get(event.session, ())
-        return any(words.strip() in short or any(long in words for long in self.said) for words in found)
+        return any(words.strip() in short or self.repeats(words) for words in found)
+
+    def repeats(self, words: str) -> bool:
+        """Whether something telling stands in ``words``, however much was said: one look a character."""
+        if not self.said:
+            return False
+        return any(
+            words[at : at + length] in self.said
+            for at in range(len(words) - _TELLING + 1)
+            for length in self.lengths.get(words[at : at + _TELLING], ())
+        )
 
     def mentions(self, words: str) -> bool:
         return self.text is not None and self.text.casefold() in words.casefold()
@@ -200,17 +224,43 @@ def _decide(head: SessionHead, row: StoredEvent, event: Event, wanted: _Wanted, 
         plan.left.append(Forgotten(row.session, row.seq, row.kind))
 
 
-async def _rewrite(journal: Journal, families: Families, plan: _Plan) -> None:
-    """Put the tombstones in place; nobody may be at work in what is changed."""
-    if not plan.changes:
-        return
+def _changed(families: Families, plan: _Plan) -> list[str]:
+    """The sessions that will not be what they were, forks that share what is changed among them."""
     changed = {change.head.id for change in plan.changes}
     changed |= {_owner(families, change.head, change.row.seq) for change in plan.changes}
-    changed |= set(families.forks(changed))
+    return sorted(changed.union(families.forks(changed)))
+
+
+async def _going_on(journal: Journal, changed: list[str], plan: _Plan) -> dict[str, str | None]:
+    """The sessions whose last run has not ended and is to lose something, with that run."""
+    runs = {change.row.run for change in plan.changes}
+    found: dict[str, str | None] = {}
+    for session in changed:
+        last = await unfinished(journal.store, session)
+        if last is not None and last.run in runs:
+            found[session] = last.run
+    return found
+
+
+async def _give_up(journal: Journal, going_on: dict[str, str | None], *, force: bool) -> None:
+    if going_on and not force:
+        names = list(going_on)
+        raise JournalError(
+            f"The last run of {', '.join(names[:5])} has not ended, and what it needs would be forgotten.",
+            code="journal.unfinished",
+            hint="Resume it to its end, or force it to be given up.",
+            sessions=names,
+        )
+    for session, run in going_on.items():
+        log = await journal.open(session)
+        await log.append(*log.history.repair(), RunCancelled(), actor="kernloom", run=run)
+
+
+async def _rewrite(journal: Journal, changed: list[str], plan: _Plan) -> None:
+    """Put the tombstones in place."""
     at = journal.now()
-    async with held(journal, sorted(changed), why="forget", seconds=60 + 0.01 * len(plan.changes)):
-        for head, row, data, actor in plan.changes:
-            await journal.store.replace(head.id, row.seq, bury(head, row, data, actor=actor, at=at))
+    for head, row, data, actor in plan.changes:
+        await journal.store.replace(head.id, row.seq, bury(head, row, data, actor=actor, at=at))
     for session in changed:
         journal.let_go(session)
     await journal.store.compact()

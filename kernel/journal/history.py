@@ -14,6 +14,7 @@ from ..errors import InvariantError
 from ..messages import TextPart, ToolCall, ToolResult
 from .events import (
     EventData,
+    Forked,
     FunctionFailedEvent,
     FunctionFinished,
     FunctionInDoubtEvent,
@@ -185,6 +186,15 @@ class History:
             raise _broken(f"Question {data.question_id!r} already has its answer.")
         self._answers[data.question_id] = data
 
+    def _forked(self, _: Forked) -> None:
+        """What was under way goes on elsewhere: here its calls have not begun, and nobody is in doubt."""
+        for entry in self._open.values():
+            entry.intent = None
+        for question in [q.question_id for q in self._questions.values() if q.about == "in_doubt"]:
+            if (call := self._questions[question].call) is not None and call.id in self._open:
+                del self._questions[question]
+                self._answers.pop(question, None)
+
     def _begin(self, call: ToolCall) -> None:
         self._seen.add(call.id)
         self._open[call.id] = _OpenCall(call)
@@ -210,6 +220,7 @@ _RULES: dict[type, Callable[[History, Any], None]] = {
     FunctionInDoubtEvent: History._outcome,
     QuestionAsked: History._question_asked,
     QuestionAnswered: History._question_answered,
+    Forked: History._forked,
 }
 
 

@@ -14,17 +14,19 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from types import TracebackType
-from typing import Literal
 
 from ..errors import InvariantError, JournalError, NotFoundError, not_found
 from ..messages import Message
-from .events import Event, EventData, MessageAdded, RunStarted
+from .edits import Edit
+from .events import Event, EventData, Forked, MessageAdded, RunStarted
 from .history import History
 from .leases import Leases
 from .records import corrupt, pack, unpack
-from .stores import JournalStore, SessionHead, StoredEvent
+from .stores import JournalStore, SessionHead, StoredEvent, unknown_event
 from .transcript import Transcript
+from .view import RUN_STATUS, RunStatus, View
 
 #: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
 _KEPT = 64
@@ -34,17 +36,6 @@ _NEAR = 20
 
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
-
-RunStatus = Literal["none", "unfinished", "waiting", "finished", "failed", "cancelled", "damaged"]
-
-_RUN_STATUS: dict[str, RunStatus] = {
-    "run.started": "unfinished",
-    "run.resumed": "unfinished",
-    "run.paused": "waiting",
-    "run.finished": "finished",
-    "run.failed": "failed",
-    "run.cancelled": "cancelled",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +138,46 @@ class Journal:
         await log.refresh()
         return self._keep(log)
 
+    async def fork(
+        self, session: str, *, at: int, edit: Edit | None = None, by: str = "code"
+    ) -> SessionLog:
+        """A new session that shares the first ``at`` events of ``session`` and goes its own way from there.
+
+        Resume what was under way then (``agent.resume(fork.id)``, ``Plan.resume(kernel, fork.id)``), or say
+        something new (``agent.run(text, session=fork.id)``). The original stays as it is. Calls that were
+        open are made anew in the fork, under idempotency keys of its own: what the original did after event
+        ``at``, sub-agents included, the fork does again. What a call asked for and was allowed before that
+        stays allowed.
+
+        Args:
+            session: which; it may be a fork, and a run may be at work in it.
+            at: the last event to share; 0: none.
+            edit: replaces event ``at``, of which the fork then has its own; see :mod:`.edits`.
+            by: who forks it.
+
+        Raises:
+            NotFoundError: the session is not there.
+            JournalError: ``journal.unknown_event``.
+            UsageError: ``journal.edit``, the event cannot be edited so.
+            InvariantError: the edited event cannot follow on those before it.
+        """
+        log = await self.open(session)
+        if not (0 if edit is None else 1) <= at <= log.seq:
+            raise unknown_event(log.id, at)
+        edited = None if edit is None else edit(log.events[at - 1].data)
+        name, shared = self._new_id(), at if edit is None else at - 1
+        forked = Forked(of=log.id, at=at, edited=edit is not None)
+        tried = History(event.data for event in log.events[:shared])
+        if edited is not None:
+            tried.apply(edited)
+        await self._store.fork(name, at=shared, of=log.id)
+        fork = await self.open(name)
+        if edited is not None:
+            event = log.events[at - 1]
+            await fork.append(edited, actor=event.actor, run=event.run)
+        await fork.append(forked, actor=by)
+        return fork
+
     async def find(self, session: str) -> SessionHead:
         """What the store knows of the session of that id, or of the one whose id starts so.
 
@@ -154,6 +185,14 @@ class Journal:
             NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
         """
         return await self._find(session)
+
+    async def info(self, session: str) -> SessionInfo:
+        """The session of that id (or the one whose id starts so) as a list shows it.
+
+        Raises:
+            NotFoundError: ``journal.unknown_session``; ``journal.ambiguous_session`` if several fit.
+        """
+        return await self._describe(await self._find(session))
 
     def _log(self, head: SessionHead) -> SessionLog:
         return SessionLog(self._store, head, clock=self._clock, leases=self._leases)
@@ -233,12 +272,12 @@ class Journal:
         read = self._store.read
         said = await read(head.id, kinds={"message"}, limit=3)
         ran = await read(head.id, kinds={"run.started"}, newest=True, limit=1)
-        ended = await read(head.id, kinds=_RUN_STATUS.keys(), newest=True, limit=1)
+        ended = await read(head.id, kinds=RUN_STATUS.keys(), newest=True, limit=1)
         started = unpack(head, ran[0]).data if ran else None
         return (
             _title(unpack(head, row).data for row in said),
             started.name if isinstance(started, RunStarted) else "",
-            _RUN_STATUS[ended[0].kind] if ended else "none",
+            RUN_STATUS[ended[0].kind] if ended else "none",
         )
 
 
@@ -289,6 +328,20 @@ class SessionLog:
     def messages(self) -> list[Message]:
         """What a model is sent of this session (see :class:`.transcript.Transcript`)."""
         return self._transcript.messages()
+
+    def at(self, seq: int) -> View:
+        """The session as it was when event ``seq`` had just happened; 0: before the first.
+
+        Raises:
+            JournalError: ``journal.unknown_event``.
+        """
+        if not 0 <= seq <= self.seq:
+            raise unknown_event(self.id, seq)
+        return View.of(self.id, islice(self.events, seq))
+
+    def as_of(self, time: float) -> View:
+        """The session as it was at ``time``, in seconds since the epoch: before its first later event."""
+        return View.of(self.id, takewhile(lambda event: event.at <= time, self.events))
 
     @asynccontextmanager
     async def claim(self, run: str) -> AsyncIterator[None]:

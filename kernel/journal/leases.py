@@ -67,7 +67,7 @@ class Leases:
             await self._lease(session, holder)
         except JournalError as exc:
             other = exc.details.get("holder")
-            if exc.code != "journal.leased" or not isinstance(other, str) or not _died_here(other):
+            if exc.code != "journal.leased" or not isinstance(other, str) or not died_here(other):
                 raise
             await self._store.release(session, other)
             await self._lease(session, holder)
@@ -138,7 +138,7 @@ def _place() -> str:
 _PLACE = _place()
 
 
-def _died_here(holder: str) -> bool:
+def died_here(holder: str) -> bool:
     """Whether a holder was a process of this machine that is no more."""
     host, _, rest = holder.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname() or not rest.isdigit() or os.name == "nt":

@@ -6,14 +6,16 @@ Forgetting what somebody said while the session stays is :mod:`.forgetting`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..errors import JournalError, UsageError
 from .journal import Journal
-from .stores import JournalStore, SessionHead
+from .leases import Leases, died_here
+from .stores import JournalStore, SessionHead, StoredEvent
 
-_RUN_KINDS = ("run.started", "run.finished", "run.failed", "run.cancelled")
+_GOING_ON = frozenset({"run.started", "run.resumed", "run.paused"})
+_RUN_KINDS = _GOING_ON | {"run.finished", "run.failed", "run.cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +115,25 @@ class Families:
         return head.parent is None or head.base is not None or head.parent[0] not in self.heads
 
 
-@asynccontextmanager
-async def held(
-    journal: Journal, sessions: Iterable[str], *, why: str, seconds: float = 60.0
-) -> AsyncIterator[None]:
-    """Hold every one of ``sessions``, so that nobody works in them meanwhile; or none, and raise.
+async def unfinished(store: JournalStore, session: str) -> StoredEvent | None:
+    """Where the session's last run began, or waits, if it has not ended."""
+    rows = await store.read(session, kinds=_RUN_KINDS, newest=True, limit=1)
+    return rows[0] if rows and rows[0].kind in _GOING_ON else None
 
-    Should this process die, they are held for ``seconds`` at most.
+
+@asynccontextmanager
+async def held(journal: Journal, sessions: Iterable[str]) -> AsyncIterator[None]:
+    """Hold every one of ``sessions``, so that nobody works in them meanwhile; or none, and raise.
 
     Raises:
         JournalError: ``journal.leased``.
     """
-    holder = f"{why}-{journal.new_id()}"
-    taken: list[str] = []
-    try:
+    # In a name of its own: the journal's runs of this very process are to be kept out as well.
+    leases = Leases(journal.store, clock=journal.now)
+    async with AsyncExitStack() as stack:
         for session in sessions:
-            await journal.store.lease(session, holder, seconds=seconds, now=journal.now())
-            taken.append(session)
+            await stack.enter_async_context(leases.hold(session))
         yield
-    finally:
-        for session in taken:
-            await journal.store.release(session, holder)
 
 
 async def _prune(
@@ -148,9 +148,8 @@ async def _prune(
     kept: list[Kept] = []
     for name, family in chosen.items():
         reason = None if force else await _unfinished(journal.store, family)
-        reason = reason or await _busy(journal, family)
-        if reason is None and not dry_run:
-            reason = await _remove(journal, family)
+        if reason is None:
+            reason = await (_busy if dry_run else _remove)(journal, family)
         if reason is None:
             pruned.update({head.id: head for head in family})
         else:
@@ -169,9 +168,10 @@ async def _prune(
 
 async def _unfinished(store: JournalStore, family: list[SessionHead]) -> str | None:
     for head in family:
-        rows = await store.read(head.id, kinds=_RUN_KINDS, newest=True, limit=1)
-        if rows and rows[0].kind == "run.started":
-            return f"the last run of {head.id} has not ended"
+        last = await unfinished(store, head.id)
+        if last is not None:
+            ends = "waits for a person" if last.kind == "run.paused" else "has not ended"
+            return f"the last run of {head.id} {ends}"
     return None
 
 
@@ -179,23 +179,27 @@ async def _busy(journal: Journal, family: list[SessionHead]) -> str | None:
     members = {head.id for head in family}
     now = journal.now()
     for lease in await journal.store.leases():
-        if lease.session in members and lease.until > now:
-            return f"{lease.holder} is at work in {lease.session}"
+        if lease.session in members and lease.until > now and not died_here(lease.holder):
+            return _at_work(lease.holder, lease.session)
     return None
 
 
 async def _remove(journal: Journal, family: list[SessionHead]) -> str | None:
     """Remove them all, the lowest first: stopped half-way, it can be done again from the top."""
     try:
-        async with held(journal, [head.id for head in family], why="prune"):
+        async with held(journal, [head.id for head in family]):
             for head in family:
                 await journal.store.delete(head.id)
                 journal.let_go(head.id)
     except JournalError as exc:
         if exc.code != "journal.leased":
             raise
-        return exc.message
+        return _at_work(exc.details["holder"], exc.details["session"])
     return None
+
+
+def _at_work(holder: object, session: object) -> str:
+    return f"{holder} is at work in {session}"
 
 
 def _lost(families: Families, pruned: dict[str, SessionHead]) -> int:

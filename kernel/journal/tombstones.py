@@ -18,12 +18,12 @@ from .events import EventData, QuestionAnswered
 FORGOTTEN = "[forgotten]"
 
 #: Texts that hold a history together, or name what is public anyway. Any other is forgotten.
-_STRUCTURE = frozenset({
+STRUCTURE = frozenset({
     "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model",
-    "name", "parent", "question_id", "run", "session", "step", "what",
+    "name", "parent", "question_id", "questions", "run", "session", "spec", "step", "what",
 })  # fmt: skip
 #: Answers that decided something: they are the record of a decision, not of a person.
-_DECISIONS = frozenset({"allow", "deny"})
+_DECISIONS = frozenset({"allow", "deny", "done", "not_done", "abandon", "withdrawn"})
 #: Texts that have a form to keep. (The one name that goes is a message's.)
 _INSTEAD = {"arguments": "{}", "name": None}
 #: Levels of JSON within JSON text that are looked into.
@@ -51,8 +51,8 @@ def named(value: Frozen) -> Iterator[str]:
         for inner in item if isinstance(item, tuple) else (item,):
             if isinstance(inner, Frozen):
                 yield from named(inner)
-            elif isinstance(inner, str) and _stays(value, name):
-                yield inner
+            elif isinstance(inner, (str, dict)) and _stays(value, name):
+                yield from _texts(inner, name, _DEPTH)
 
 
 def _texts(value: Any, name: str, depth: int) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _stays(value: Frozen, name: str) -> bool:
         return value.role == "assistant"
     if isinstance(value, QuestionAnswered) and name == "answer":
         return value.answer in _DECISIONS
-    return name in _STRUCTURE and isinstance(item, (str, tuple))
+    return name in STRUCTURE and isinstance(item, (str, tuple, dict))
 
 
 def _left(name: str, item: Any) -> Any:

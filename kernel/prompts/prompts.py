@@ -63,7 +63,7 @@ def prompts_in(folder: Path) -> list[Function]:
     """A function for every template in ``folder``, by name.
 
     Raises:
-        UsageError: there is no such folder, or a file in it that is no valid prompt; it is named.
+        UsageError: there is no such folder, no prompt in it, or one that is not valid; it is named.
     """
     if not folder.is_dir():
         raise UsageError(
@@ -71,7 +71,17 @@ def prompts_in(folder: Path) -> list[Function]:
             code="prompt.no_folder",
             hint="Pass a folder of templates.",
         )
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise UsageError(
+            f"There is no prompt in {str(folder)!r}.",
+            code="plugin.empty",
+            hint=f"Prompts are files that end in {' or '.join(SUFFIXES)}.",
+        )
     functions = [read_prompt(path) for path in paths]
     seen: dict[str, Path] = {}
     for function, path in zip(functions, paths, strict=True):
@@ -163,6 +173,12 @@ def _function(source: str, head: PromptHead, where: str) -> Function:
             f"The prompt {where} uses {', '.join(map(repr, sorted(unknown)))}, not named by its inputs.",
             code="prompt.invalid",
             hint="Add it to inputs, or take it out of the text.",
+        )
+    if "self" in inputs:
+        raise UsageError(
+            f"The prompt {where} has an input 'self', which in a template is the template.",
+            code="prompt.invalid",
+            hint="Give it another name.",
         )
     effects: frozenset[Effect] = frozenset({"network", "spend"} if head.model else ())
     signature = DeclaredSignature(inputs, wants_context=head.model is not None)

@@ -166,3 +166,42 @@ def test_python_m_kernloom_is_the_same_program(project: Path) -> None:
         cwd=project,
     )
     assert (done.returncode, done.stdout) == (0, f"kernloom {metadata.version('kernloom')}\n")
+
+
+def test_what_a_plugin_prints_does_not_mix_with_a_result(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = project / "noisy"
+    noisy.mkdir()
+    (noisy / "__init__.py").write_text(
+        "from kernloom import ScriptedModel\n"
+        "class Noisy:\n"
+        "    models = ('noisy',)\n"
+        "    def chat_model(self, name, settings):\n"
+        "        print('making', name)\n"
+        "        return ScriptedModel(['Hello.'], name=name)\n"
+    )
+    (noisy / "kernloom-plugin.toml").write_text("api = 1\n[plugins.noisy]\nmodels = ['noisy']\n")
+    info = project / "kernloom_noisy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernloom-noisy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[kernloom.plugins]\nnoisy = noisy:Noisy\n")
+    (info / "RECORD").write_text("noisy/__init__.py,,\nnoisy/kernloom-plugin.toml,,\n")
+    monkeypatch.syspath_prepend(project)
+    assert run("plugins", "allow", "noisy").code == 0
+    done = run("ask", "hi", "-m", "noisy:x", "--json")
+    assert done.json["text"] == "Hello."
+    assert "making noisy:x" in done.err
+    monkeypatch.delitem(sys.modules, "noisy")
+    assert run("ask", "hi", "-m", "noisy:x").out == "Hello.\n"
+
+
+def test_a_folder_that_is_gone_is_no_bug(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = run("call", "math.evaluate", "expression=1", "--json")
+    assert done.code == 1
+    assert done.error["code"] == "system.refused"
+    assert done.error["message"] == "No such file or directory."

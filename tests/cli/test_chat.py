@@ -75,3 +75,10 @@ def test_every_event_can_be_seen(run: Run, script: Callable[[str], str]) -> None
     run("chat", "-m", script("- Hello.\n"), stdin="hi\n")
     (session,) = run("runs", "list", "--json").json
     assert "model.answered" in run("runs", "show", session["id"], "--events").out
+
+
+def test_the_session_used_last_can_be_shown(run: Run, script: Callable[[str], str]) -> None:
+    assert run("runs", "show", "last").code != 0
+    model = script("- Hello.\n")
+    session = run("ask", "hi", "-m", model, "--json").json["session"]
+    assert run("runs", "show", "last", "--json").json["session"] == session

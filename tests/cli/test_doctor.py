@@ -85,3 +85,10 @@ def test_online_asks_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "test")
         found = findings(run("doctor", "--online", "--json"))
     assert found["model"]["said"] == "openai:any answered 'yes'"
+
+
+def test_a_place_where_nothing_can_be_kept_is_broken(run: Run, project: Path) -> None:
+    (project / ".kernloom").write_text("a file where the folder should be")
+    found = findings(run("doctor", "--json"))
+    assert found["sqlite"]["status"] == "broken"
+    assert f"nothing can be kept in {project / '.kernloom'}" in found["sqlite"]["said"]

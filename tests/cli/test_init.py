@@ -68,3 +68,10 @@ def test_init_can_make_the_folder(run: Run, project: Path) -> None:
     assert done.code == 0
     assert (project / "new" / "assistant" / "kernloom.toml").is_file()
     assert len(done.json["created"]) == 2
+
+
+def test_a_gitignore_in_another_encoding_is_no_hindrance(run: Run, project: Path) -> None:
+    (project / "new").mkdir()
+    (project / "new" / ".gitignore").write_bytes(b"caf\xe9/\n")
+    assert run("init", "new").code == 0
+    assert (project / "new" / ".gitignore").read_bytes() == b"caf\xe9/\n.kernloom/\n"

@@ -76,7 +76,7 @@ def test_a_step_that_changes_something_needs_a_yes(run: Run, project: Path) -> N
     )
     done = run("plan", "run", "write.yaml")
     assert done.code == 3
-    assert "kernloom plan run write.yaml" in done.err
+    assert "kernloom runs resume" in done.err
     assert run("plan", "run", "write.yaml", "--yes").code == 0
     assert (project / "a.txt").exists()
 
@@ -109,3 +109,38 @@ def test_the_plan_in_the_examples_can_run(run: Run) -> None:
 
     done = run("plan", "check", str(EXAMPLES / "plans" / "trip.yaml"))
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("nowhere/p.yaml", "plan.unwritable"), ("p.txt", "data.suffix")]
+)
+def test_a_plan_that_could_not_be_kept_is_not_made(
+    run: Run, project: Path, script: Callable[[str], str], file: str, code: str
+) -> None:
+    model = script("- calls: [{name: files.write, arguments: {path: done.txt, text: x}}]\n- Done.\n")
+    done = run("plan", "make", "Write", "-m", model, "-f", "files", "-y", "-o", file, "--json")
+    assert (done.code, done.error["code"]) == (2, code)
+    assert not (project / "done.txt").exists()
+    assert run("plan", "make", "Write", "-m", model, "-f", "files", "-y", "-o", "p.yaml").code == 0
+    assert (project / "done.txt").exists()
+
+
+def test_a_planner_that_stops_halfway_leaves_what_it_did(
+    run: Run, project: Path, script: Callable[[str], str]
+) -> None:
+    model = script("- calls: [{name: math.evaluate, arguments: {expression: 6*7}}]\n")
+    assert run("plan", "make", "more", "-m", model, "-o", "half.yaml").code != 0
+    assert [step.call for step in Plan.load(project / "half.yaml").steps] == ["math.evaluate"]
+
+
+def test_a_plan_may_come_from_stdin(run: Run, project: Path) -> None:
+    assert run("plan", "check", "-", stdin=PLAN).code == 0
+    assert run("plan", "run", "-", "first=40", stdin=PLAN).out == "IT IS 42\n"
+    done = run(
+        "plan",
+        "run",
+        "-",
+        stdin="",
+    )
+    assert done.code == 1
+    assert "stdin is no plan" in done.err

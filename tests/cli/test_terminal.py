@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,15 @@ class Terminal:
             if self.process.poll() is not None:
                 break
         return self.end()
+
+    def type_until(self, keys: str, text: str) -> None:
+        """Type ``keys`` until ``text`` is shown, for the same reason."""
+        for _ in range(10):
+            self.type(keys)
+            self._read(lambda: text in self.shown[self._seen :], 2)
+            if text in self.shown[self._seen :]:
+                break
+        self.wait_for(text)
 
     def close(self) -> None:
         self.process.kill()
@@ -126,6 +136,50 @@ def test_ctrl_c_at_the_question_stops_with_130(project: Path) -> None:
     assert not (project / "note.txt").exists()
 
 
+@pytest.mark.parametrize("files", [("a.txt",), ("a.txt", "b.txt")], ids=["one call", "calls side by side"])
+def test_ctrl_c_at_a_models_question_cancels_the_run_on_record(
+    project: Path, files: tuple[str, ...]
+) -> None:
+    calls = [{"name": "files.write", "arguments": {"path": name, "text": ""}} for name in files]
+    (project / "script.yaml").write_text(json.dumps([{"calls": calls}]))
+    with terminal("ask", "Go.", "-m", "script:script.yaml", "-f", "files.write", folder=project) as opened:
+        opened.wait_for("[y/N]")
+        assert opened.end_by("\x03") == 130
+        assert "bug" not in opened.shown
+    assert _status_of_the_last_run(project) == "cancelled"
+
+
+def test_ctrl_c_at_the_question_of_a_call_is_on_record(project: Path) -> None:
+    with terminal(*WRITE, folder=project) as opened:
+        opened.wait_for("[y/N]")
+        assert opened.end_by("\x03") == 130
+    assert _status_of_the_last_run(project) == "cancelled"
+
+
+def test_ctrl_c_at_a_question_ends_the_turn_and_the_next_one_asks_again(project: Path) -> None:
+    call = {"calls": [{"name": "files.write", "arguments": {"path": "a.txt", "text": ""}}]}
+    (project / "script.yaml").write_text(json.dumps([call, call, "Written."]))
+    with terminal("chat", "-m", "script:script.yaml", "-f", "files.write", folder=project) as opened:
+        opened.wait_for("you> ")
+        opened.type("write\r")
+        opened.wait_for("[y/N]")
+        opened.type_until("\x03", "what was said is kept")
+        opened.wait_for("you> ")
+        opened.type("again\r")
+        opened.wait_for("[y/N]")
+        opened.type("y\r")
+        opened.wait_for("Written.")
+        opened.type("/quit\r")
+        assert opened.end() == 0
+    assert (project / "a.txt").exists()
+
+
+def _status_of_the_last_run(project: Path) -> str:
+    words = [sys.executable, "-m", "kernloom", "runs", "list", "--json"]
+    done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=True)
+    return str(json.loads(done.stdout)[0]["status"])
+
+
 def test_ctrl_c_in_a_chat_keeps_what_was_said_and_the_talk_goes_on(project: Path) -> None:
     endless = Reply("one two " + "three " * 200, chunk_delay=0.05)
     with FakeOpenAI([endless, "Still here."]) as server:
@@ -179,3 +233,46 @@ def test_a_terminal_gets_colour_unless_it_asks_not_to(project: Path) -> None:
     with terminal("plugins", "list", folder=project, TERM="xterm", NO_COLOR="1") as opened:
         opened.end()
         assert "\x1b[3" not in opened.shown
+
+
+def test_a_document_does_not_command_the_terminal(project: Path) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x1b\\Bread\u202e is baked on Fridays.\n"
+    (project / "bread.md").write_text(evil, encoding="utf-8")
+    (project / "model.yaml").write_text('- "so \\e[2J much"\n')
+    for words in (
+        ("memory", "add", "bread.md"),
+        ("memory", "search", "bread"),
+        ("ask", "When is bread baked?"),
+    ):
+        with terminal(*words, folder=project) as opened:
+            assert opened.end() == 0
+            assert "\x1b[2J" not in opened.shown
+            assert "\x1b]" not in opened.shown
+            assert "\u202e" not in opened.shown
+            if words[1] != "add":
+                assert r"\x1b[2J\x1b]0;owned\x1b\Bread\u202e is baked" in opened.shown
+    with terminal("ask", "hi", "-m", "script:model.yaml", folder=project) as opened:
+        assert opened.end() == 0
+        assert r"so \x1b[2J much" in opened.shown
+
+
+def test_ctrl_c_ends_a_chat_that_nobody_types_into(project: Path) -> None:
+    endless = Reply("one two " + "three " * 200, chunk_delay=0.05)
+    with FakeOpenAI([endless, "Never asked for."]) as server:
+        env = {
+            **os.environ,
+            "KERNLOOM_MODELS__OPENAI__BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "test",
+        }
+        command = [sys.executable, "-m", "kernloom", "chat", "-m", "openai:any"]
+        with subprocess.Popen(
+            command, cwd=project, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as chat:
+            assert chat.stdin is not None
+            assert chat.stdout is not None
+            chat.stdin.write("count\nand then?\n")
+            chat.stdin.close()
+            assert chat.stdout.read(7) == "one two"
+            chat.send_signal(signal.SIGINT)
+            assert chat.wait(timeout=30) == 130
+        assert len(server.requests) == 1

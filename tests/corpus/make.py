@@ -23,7 +23,7 @@ from pathlib import Path
 from kernloom.kernel.agents.assistant import AssistantAgent
 from kernloom.kernel.config import Config
 from kernloom.kernel.discovery.installed import own_version
-from kernloom.kernel.errors import KernloomError, ProviderError
+from kernloom.kernel.errors import ApprovalRequired, KernloomError, ProviderError
 from kernloom.kernel.functions import function
 from kernloom.kernel.journal import InMemoryJournalStore, Journal
 from kernloom.kernel.journal.exchange import export_session
@@ -31,7 +31,7 @@ from kernloom.kernel.journal.forgetting import forget
 from kernloom.kernel.kernel import Kernel
 from kernloom.kernel.messages import assistant
 from kernloom.kernel.models.scripted import ScriptedModel, call
-from kernloom.kernel.policy import ApprovalRequest, Policy
+from kernloom.kernel.policy import Approval, ApprovalRequest, Policy
 from kernloom.memory.memory import Memory
 from kernloom.planners.plan import Plan
 
@@ -89,6 +89,16 @@ PLAN = Plan.from_dict(
 FAILING = Plan.from_dict(
     {"goal": "Rates", "steps": [{"id": "rate", "call": "bank.rate", "args": {"currency": "NOK"}}]}
 )
+
+
+async def small(request: ApprovalRequest) -> bool:
+    """Says yes to small sums."""
+    return int(str(request.arguments["euros"])) < 100
+
+
+async def less(request: ApprovalRequest) -> Approval:
+    """Says yes to half of it."""
+    return Approval(allow=True, arguments={**request.arguments, "euros": 0}, by="Ann")
 
 
 async def agent(journal: Journal) -> str:
@@ -161,26 +171,37 @@ async def plan_failed(journal: Journal) -> str:
 
 
 async def approvals(journal: Journal) -> str:
-    """Allowed, refused, and asked when there was nobody to ask."""
+    """Allowed, refused, and waited for: asked when there was nobody, answered when it was resumed."""
     model = ScriptedModel(
         [
             assistant("", call("bank.pay", to="Ann", euros=7), call("bank.pay", to="Bob", euros=900)),
             "Ann is paid, Bob is not.",
             call("bank.pay", to="Eve", euros=1),
+            "Eve is paid.",
         ]
     )
-
-    async def small(request: ApprovalRequest) -> bool:
-        return int(str(request.arguments["euros"])) < 100
 
     async with kernel(journal, policy=Policy()) as bank:
         clerk = AssistantAgent("clerk", kernel=bank, model=model, functions=["bank.pay"])
         bank.approve = small
         reply = await clerk.run("Pay Ann 7 and Bob 900.")
         bank.approve = None
-        with suppress(KernloomError):
+        with suppress(ApprovalRequired):
             await clerk.run("Pay Eve.", session=reply.session)
+        bank.approve = less
+        await clerk.resume(reply.session)
     return reply.session
+
+
+async def waiting(journal: Journal) -> str:
+    """A run that waits for a person."""
+    model = ScriptedModel([call("bank.pay", to="Eve", euros=1)])
+    async with kernel(journal, policy=Policy()) as bank:
+        clerk = AssistantAgent("clerk", kernel=bank, model=model, functions=["bank.pay"])
+        with suppress(ApprovalRequired):
+            await clerk.run("Pay Eve.")
+    [head] = await journal.store.sessions()
+    return head.id
 
 
 async def retrieval(journal: Journal) -> str:
@@ -214,7 +235,7 @@ async def forgotten(journal: Journal) -> str:
     return session
 
 
-MADE = (agent, cancelled, failed, plan, plan_failed, approvals, retrieval, fork, forgotten)
+MADE = (agent, cancelled, failed, plan, plan_failed, approvals, waiting, retrieval, fork, forgotten)
 
 
 @asynccontextmanager

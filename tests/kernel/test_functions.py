@@ -6,8 +6,9 @@ import asyncio
 import enum
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,12 @@ from kernloom.kernel.functions import as_json, as_text
 class Unit(enum.Enum):
     metric = "metric"
     imperial = "imperial"
+
+
+class PlainTypedDict(TypedDict):
+    """Pydantic wants the one of typing_extensions before Python 3.12."""
+
+    verbose: Callable[[], bool]
 
 
 class Place(BaseModel):
@@ -269,3 +276,42 @@ def test_any_arguments_are_accepted_or_refused_in_words(arguments: dict[str, Any
         FORECAST.signature.validate(arguments)
     except ModelRetry as error:
         assert error.details["problems"]
+
+
+@pytest.mark.parametrize("sort", ["thread", "inline", "async"])
+@pytest.mark.parametrize("error", [StopIteration("nothing left"), SystemExit(4)])
+async def test_what_would_stop_a_loop_or_a_program_is_the_functions_failure(
+    error: BaseException, sort: str
+) -> None:
+    kernel = Kernel()
+
+    @function(inline=sort == "inline")
+    def stops() -> None:
+        raise error
+
+    async def stops_late() -> None:
+        raise error
+
+    kernel.add_function(stops_late if sort == "async" else stops, plugin="odd")
+    with pytest.raises(FunctionFailed) as caught:
+        async with asyncio.timeout(5):
+            await kernel.invoke("odd.stops_late" if sort == "async" else "odd.stops")
+    assert type(error).__name__ in str(caught.value)
+
+
+def test_a_type_that_has_no_schema_is_named_with_its_function() -> None:
+    def each(visit: Callable[[int], int]) -> None: ...
+    def typed(options: PlainTypedDict) -> None: ...
+
+    for broken in (each, typed):
+        with pytest.raises(UsageError) as caught:
+            _ = Function.of(broken).spec
+        assert caught.value.code == "function.signature"
+        assert broken.__qualname__ in str(caught.value)
+
+
+def test_a_result_that_contains_itself_is_shown_not_raised() -> None:
+    knot: list[Any] = []
+    knot.append(knot)
+    assert as_json(knot) == "[[...]]"
+    assert as_text(knot) == "[[...]]"

@@ -167,3 +167,8 @@ async def test_closing_goes_on_when_a_model_cannot_be_closed(tmp_path: Path) -> 
         await kernel.aclose()
     with pytest.raises(JournalError, match="closed"):
         await journal.sessions()
+
+
+def test_one_name_in_place_of_a_list_of_names_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match=r"allow=\['units'\]"):
+        Kernel(allow="units")

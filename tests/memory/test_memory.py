@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernloom.kernel.errors import MemoryStoreError, NotFoundError, UsageError
+from kernloom.kernel.errors import MemoryStoreError, MissingExtraError, NotFoundError, UsageError
 from kernloom.kernel.protocols import Grounder
 from kernloom.memory import Document, Memory
 from kernloom.memory.store import MemoryStore
@@ -356,6 +357,51 @@ async def test_a_cancelled_add_stops_keeps_what_is_done_and_resumes(tmp_path: Pa
         assert (report.unchanged, report.added) == (100, 202)
 
 
+async def test_a_cancelled_add_that_still_waits_for_its_turn_ends_at_once(
+    tmp_path: Path, docs: Path
+) -> None:
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def pause(done: int, total: int, path: str) -> None:
+        reached.set()
+        may_go_on.wait(20)
+
+    async with Memory(tmp_path / "m.db", embedder=None) as memory:
+        first = asyncio.create_task(memory.add(docs, progress=pause))
+        await asyncio.to_thread(reached.wait, 20)
+        second = asyncio.create_task(memory.add_text("Never to be kept.", id="note"))
+        await asyncio.sleep(0)
+        second.cancel()
+        ended, _ = await asyncio.wait([second], timeout=5)
+        may_go_on.set()
+        await first
+        assert ended == {second}
+        assert {document.id for document in await memory.list()} == {"travel.md", "people/leave.md"}
+
+
+async def test_what_fails_after_it_was_cancelled_is_not_complained_of_later(
+    tmp_path: Path, docs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def fail(done: int, total: int, path: str) -> None:
+        reached.set()
+        may_go_on.wait(20)
+        raise OSError("the terminal is gone")
+
+    async with Memory(tmp_path / "m.db", embedder=None) as memory:
+        adding = asyncio.create_task(memory.add(docs, progress=fail))
+        await asyncio.to_thread(reached.wait, 20)
+        adding.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+    del adding
+    gc.collect()
+    assert caplog.messages == []
+
+
 async def test_adds_at_the_same_time_wait_for_each_other(memory: Memory, docs: Path) -> None:
     reports = await asyncio.gather(
         *(memory.add(docs) for _ in range(4)), memory.add_text("More.", id="more")
@@ -478,3 +524,9 @@ def test_killed_at_any_moment_only_whole_documents_remain_and_adding_goes_on(tmp
         assert 0 < kept < 400
         assert (report.unchanged, report.added) == (kept, 400 - kept)
         assert json.dumps(sorted(texts)) == json.dumps([info.id for info in asyncio.run(memory.list())])
+
+
+def test_a_missing_extra_is_named_before_anything_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rank_bm25", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kernloom\[memory\]'"):
+        Memory(embedder=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from kernloom import (
     ApprovalRequired,
     AssistantAgent,
     Citation,
+    Config,
     Context,
     Conversation,
     Grounding,
@@ -32,7 +34,7 @@ from kernloom import (
 )
 from kernloom.kernel.journal import Event
 from kernloom.kernel.messages import ToolResult, assistant
-from kernloom.kernel.models.base import ChatRequest, TextDelta
+from kernloom.kernel.models.base import ChatRequest, Delta, TextDelta
 from kernloom.kernel.models.scripted import call
 
 
@@ -190,6 +192,13 @@ async def test_rounds_are_limited_and_the_conversation_stays_valid() -> None:
     assert (await agent.run("go on", session=info.id)).text == "later"
 
 
+async def test_the_configured_limits_hold_where_none_are_given() -> None:
+    kernel = Kernel(config=Config.load(flags={"limits.rounds": "1"}))
+    agent = agent_with(call("add", a=1, b=1), kernel=kernel)
+    with pytest.raises(LimitReached, match="1 rounds"):
+        await agent.run("loop")
+
+
 async def test_calls_are_limited_before_they_are_made() -> None:
     made: list[int] = []
 
@@ -214,6 +223,38 @@ async def test_a_provider_error_is_raised_and_recorded() -> None:
     log = await agent.kernel.journal.open(info.id)
     assert kinds(log.events)[-2:] == ["model.failed", "run.failed"]
     assert (await agent.run("hi again", session=info.id)).text == "back again"
+
+
+async def test_a_stream_that_breaks_off_keeps_what_had_arrived() -> None:
+    class Breaking(ScriptedModel):
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+            yield TextDelta(text="Half an ")
+            raise ProviderError("cut", code="provider.stream_cut")
+
+    agent = AssistantAgent("helper", kernel=Kernel(), model=Breaking(), functions=[])
+    with pytest.raises(ProviderError):
+        async for _ in agent.stream("say it"):
+            pass
+    (info,) = await agent.kernel.journal.sessions()
+    log = await agent.kernel.journal.open(info.id)
+    assert [m.text for m in log.messages()] == ["say it", "Half an "]
+    assert info.status == "failed"
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_an_approver_that_raises_ends_the_run_with_its_own_error(calls: int) -> None:
+    @function(effects={"write"})
+    async def pay() -> None: ...
+
+    async def approve(_: object) -> bool:
+        raise ValueError("the approver is broken")
+
+    asked = assistant("", *(ToolCall(id=str(n), name="pay") for n in range(calls)))
+    agent = agent_with(asked, "fine", functions=[pay], kernel=Kernel(approve=approve))
+    with pytest.raises(ValueError, match="the approver is broken"):
+        await agent.run("pay")
+    (info,) = await agent.kernel.journal.sessions()
+    assert (await agent.run("go on", session=info.id)).text == "fine"
 
 
 async def test_a_function_that_needs_a_yes_stops_the_run_but_not_its_siblings() -> None:

@@ -175,6 +175,12 @@ NEEDS = "import no_such_module_at_all"
 CONSTRUCTOR = "class Toy:\n    def __init__(self):\n        raise ValueError('no luck')"
 SLOW_CONSTRUCTOR = f"{WAIT}\nclass Toy:\n    def __init__(self):\n        wait()"
 NO_CLASS = "x = 1"
+NO_TYPE = """
+from kernloom import function
+class Toy:
+    @function
+    def greet(self, name: "Nobody") -> str: ...
+"""
 
 
 @pytest.mark.parametrize(
@@ -188,8 +194,19 @@ NO_CLASS = "x = 1"
         (CONSTRUCTOR, "constructor", "ValueError: no luck"),
         (SLOW_CONSTRUCTOR, "constructor", "did not finish"),
         (NO_CLASS, "import", "has no attribute 'Toy'"),
+        (NO_TYPE, "functions", "name 'Nobody' is not defined"),
     ],
-    ids=["raises", "exits", "interrupts", "hangs", "needs", "constructor", "slow constructor", "no class"],
+    ids=[
+        "raises",
+        "exits",
+        "interrupts",
+        "hangs",
+        "needs",
+        "constructor",
+        "slow constructor",
+        "no class",
+        "no type",
+    ],
 )
 def test_one_bad_plugin_fails_by_name_and_the_others_go_on(
     site: Site, registry: PluginRegistry, code: str, where: str, words: str

@@ -49,8 +49,8 @@ async def test_a_line_says_who_approved_what_when_and_what_came_of_it() -> None:
         {
             "session": "a", "run": "r", "seq": 2, "asked_at": 101.0, "asked_by": "clerk",
             "about": "approval", "text": "bank.pay (spend)", "function": "bank.pay", "call_id": "c1",
-            "arguments": '{"amount": 7}', "answer": "allow", "answered_by": "ann", "answered_at": 102.0,
-            "outcome": "finished", "outcome_at": 103.0,
+            "arguments": '{"amount": 7}', "answer": "allow", "instead": None, "answered_by": "ann",
+            "answered_at": 102.0, "outcome": "finished", "outcome_at": 103.0,
         }
     ]  # fmt: skip
 
@@ -63,13 +63,14 @@ async def test_what_nobody_has_answered_yet_is_a_line_as_well() -> None:
     assert (line.answer, line.answered_by, line.outcome) == (None, None, None)
 
 
-async def test_asked_twice_is_two_lines_each_with_its_own_answer() -> None:
+async def test_what_the_person_changed_before_saying_yes_is_told() -> None:
     journal = ticking()
     log = await journal.create()
-    for answer in ("deny", "allow"):
-        await log.append(ASKED, actor="clerk")
-        await log.append(QuestionAnswered(question_id="c1", answer=answer, by="ann"), actor="person")
-    assert [line.answer for line in await lines(journal)] == ["deny", "allow"]
+    await log.append(ASKED, actor="clerk")
+    said = QuestionAnswered(question_id="c1", answer="allow", by="ann", arguments={"amount": 5})
+    await log.append(said, actor="ann")
+    [line] = await lines(journal)
+    assert (line.arguments, line.instead) == ('{"amount": 7}', {"amount": 5})
 
 
 async def test_a_forks_lines_are_its_own() -> None:

@@ -4,6 +4,7 @@ With all that can be in one: a fork that shares events, tombstones, a child, sna
 """
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from kernloom.kernel.errors import KernloomError
 from kernloom.kernel.journal import Event, Journal, JournalStore, SqliteJournalStore
 from kernloom.kernel.journal.encryption import EncryptedJournalStore, new_key
-from kernloom.kernel.journal.events import MessageAdded, ModelAnswered, ModelRequested, RunStarted
+from kernloom.kernel.journal.events import (
+    MessageAdded,
+    ModelAnswered,
+    ModelRequested,
+    RunFinished,
+    RunStarted,
+)
 from kernloom.kernel.journal.forgetting import forget
 from kernloom.kernel.messages import Message, assistant, user
 
@@ -48,6 +55,7 @@ async def turns(
         await log.append(MessageAdded(message=user(f"number {number} of {log.id} " * 9)), actor="ann")
         await log.append(ModelRequested(model="m", messages=1), actor="librarian")
         await log.append(ModelAnswered(model="m", message=assistant(f"{number}!")), actor="librarian")
+    await log.append(RunFinished(), actor="librarian")
 
 
 async def view(path: Path, *, encrypted: bool) -> tuple[View, set[str]]:
@@ -110,16 +118,29 @@ async def test_random_damage_gives_the_same_conversations_or_an_error(
 
 
 async def test_damage_to_what_a_fork_is_of_is_no_other_conversation(tmp_path: Path) -> None:
-    path = tmp_path / "journal.db"
-    await a_journal(path, encrypted=False)
-    whole, _ = await view(path, encrypted=False)
-    sound, dice = path.read_bytes(), random.Random(5)
+    await a_journal(tmp_path / "journal.db", encrypted=False)
+    sound = (tmp_path / "journal.db").read_bytes()
     bits = [bit for name in (b"fork", b"twig", b"child") for bit in bits_near(sound, name, 40)]
-    for attempt, bit in enumerate(dice.sample(bits, 200)):
+    await flipped(tmp_path, random.Random(5).sample(bits, 200))
+
+
+async def test_damage_to_what_an_event_says_of_itself_is_noticed(tmp_path: Path) -> None:
+    """Every bit of one event's row before its text, the types of its columns among them."""
+    await a_journal(tmp_path / "journal.db", encrypted=False)
+    sound = (tmp_path / "journal.db").read_bytes()
+    first = sound.index(b"librarianrun.started") * 8
+    await flipped(tmp_path, range(first - 24 * 8, first + 20 * 8))
+
+
+async def flipped(folder: Path, bits: Iterable[int]) -> None:
+    """With each bit flipped by itself, whatever can be read is what was written."""
+    whole, _ = await view(folder / "journal.db", encrypted=False)
+    sound = (folder / "journal.db").read_bytes()
+    for bit in bits:
         copy = bytearray(sound)
         copy[bit // 8] ^= 1 << bit % 8
-        file = tmp_path / f"{attempt}" / "journal.db"
-        file.parent.mkdir()
+        file = folder / f"{bit}" / "journal.db"
+        file.parent.mkdir(exist_ok=True)
         file.write_bytes(bytes(copy))
         seen, _ = await view(file, encrypted=False)
         for name, told in seen.items():

@@ -200,10 +200,10 @@ def test_keys_come_from_the_environment_newest_first() -> None:
 class Drawer(KeyringBackend):
     """A keyring that lasts as long as the test."""
 
-    priority = 1  # type: ignore[assignment]
+    priority = 1  # pyright: ignore[reportAssignmentType] - keyring declares a class property
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kept: dict[tuple[str, str], str] = {}
 
     def get_password(self, service: str, username: str) -> str | None:
@@ -220,7 +220,7 @@ def test_without_the_variable_the_keyring_is_asked() -> None:
         keyring.set_password("kernloom", "journal", KEY)
         assert load_keys({}) == (KEY,)
         assert load_keys({VARIABLE: OTHER}) == (OTHER,)
-        keyring.set_keyring(fail.Keyring())
+        keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
         with pytest.raises(ConfigError) as caught:
             load_keys({})
         assert caught.value.code == "journal.key_missing"

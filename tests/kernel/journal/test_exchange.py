@@ -99,7 +99,7 @@ async def test_every_line_is_json_that_other_tools_read() -> None:
         "kernloom": "session", "format": 1, "release": header["release"], "session": "abc", "parent": None,
         "base": None, "events": 3,
     }  # fmt: skip
-    assert first["data"] == {"kind": "run.started", "name": "librarian", "what": "agent", "input": {"a": 1}}
+    assert first["data"] == RunStarted(name="librarian", input={"a": 1}).model_dump()
     assert (first["seq"], first["at"], first["actor"], first["run"]) == (1, 1.5, "librarian", "r")
     assert end["lines"] == 4
 

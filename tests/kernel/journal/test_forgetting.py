@@ -1,6 +1,9 @@
 """Forgetting: the words are gone from every place they stood, and the history is as valid as before."""
 
+import asyncio
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -20,7 +23,9 @@ from kernloom.kernel.journal import (
 )
 from kernloom.kernel.journal.encryption import EncryptedJournalStore, new_key
 from kernloom.kernel.journal.events import (
+    MODELS,
     FunctionFinished,
+    FunctionRequested,
     FunctionStarted,
     MessageAdded,
     ModelAnswered,
@@ -30,12 +35,13 @@ from kernloom.kernel.journal.events import (
     QuestionAsked,
     Retrieval,
     RunFinished,
+    RunPaused,
     RunStarted,
     StepFinished,
     StepStarted,
 )
 from kernloom.kernel.journal.forgetting import Forgotten, Touched, forget
-from kernloom.kernel.journal.tombstones import FORGOTTEN, named, said, tombstone
+from kernloom.kernel.journal.tombstones import FORGOTTEN, STRUCTURE, named, said, tombstone
 from kernloom.kernel.messages import Grounding, Message, Passage, ToolCall, ToolResult, assistant, user
 
 WHERE = "I live in Hällby, Strandgatan 7"
@@ -177,7 +183,7 @@ async def test_forks_that_share_it_have_lost_it_too_and_are_named(journal: Journ
     await (await journal.open("fork")).append(
         ModelAnswered(model="m", message=assistant("Strandgatan 7?")), actor="librarian"
     )
-    report = await forget(journal, text="Strandgatan")
+    report = await forget(journal, text="Strandgatan", force=True)
     assert Forgotten("fork", 5, "model.answered") in report.events
     assert set(report.forks) == {
         Touched("fork", session, (1, 2, 3)),
@@ -190,7 +196,7 @@ async def test_forks_that_share_it_have_lost_it_too_and_are_named(journal: Journ
 async def test_through_a_fork_its_origin_is_changed_as_well(journal: Journal) -> None:
     session = await a_run(journal)
     await journal.store.fork("fork", at=2, of=session)
-    report = await forget(journal, text="Hällby", session="fork")
+    report = await forget(journal, text="Hällby", session="fork", force=True)
     assert report.events == (Forgotten(session, 1, "run.started"), Forgotten(session, 2, "message"))
     assert report.forks == (Touched("fork", session, (1, 2)),)
     assert (await journal.open(session)).messages()[0] == user(FORGOTTEN)
@@ -230,13 +236,51 @@ async def test_nobody_may_be_at_work_in_what_is_forgotten(journal: Journal) -> N
     assert await journal.store.leases() == []
 
 
+async def test_a_run_that_has_not_ended_is_kept_whole_unless_it_is_given_up(journal: Journal) -> None:
+    log = await journal.create()
+    await log.append(RunStarted(name="clerk"), actor="clerk", run="r")
+    await log.append(FunctionRequested(call=CALL), actor="clerk", run="r")
+    await log.append(RunPaused(questions=("q",)), actor="clerk", run="r")
+    await journal.store.fork("fork", at=2, of="s1")
+    before = await everything(journal)
+    assert (await forget(journal, text="Strandgatan", dry_run=True)).given_up == ("fork", "s1")
+    with pytest.raises(JournalError) as caught:
+        await forget(journal, text="Strandgatan")
+    assert caught.value.code == "journal.unfinished"
+    assert caught.value.details == {"sessions": ["fork", "s1"]}
+    assert await everything(journal) == before
+    report = await forget(journal, text="Strandgatan", force=True)
+    assert report.given_up == ("fork", "s1")
+    for name in report.given_up:
+        again = await Journal(journal.store).open(name)
+        assert again.events[-1].kind == "run.cancelled"
+        assert again.history.open_calls() == ()
+    assert "Strandgatan" not in await everything(journal)
+
+
+async def test_what_a_process_that_died_here_held_is_no_hindrance(journal: Journal) -> None:
+    session = await a_run(journal)
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await gone.wait()
+    holder = f"{socket.gethostname()}:{gone.pid}:abc"
+    await journal.store.lease(session, holder, seconds=60, now=journal.now())
+    assert (await forget(journal, text="Strandgatan")).events
+
+
+async def test_a_run_of_this_process_is_in_the_way_as_well(journal: Journal) -> None:
+    session = await a_run(journal)
+    async with (await journal.open(session)).claim("run"):
+        with pytest.raises(JournalError) as caught:
+            await forget(journal, text="Strandgatan")
+    assert caught.value.code == "journal.leased"
+
+
 async def test_where_a_name_holds_the_history_together_it_is_reported(journal: Journal) -> None:
     log = await journal.create()
-    await log.append(RunStarted(name="hällby-agent"), actor="hällby-agent", run="r")
+    await log.append(RunStarted(name="hällby-agent"), RunFinished(), actor="hällby-agent", run="r")
     report = await forget(journal, text="Hällby")
     assert report.left == (Forgotten("s1", 1, "run.started"),)
-    [event] = (await journal.open("s1")).events
-    assert event.actor == FORGOTTEN
+    assert [event.actor for event in (await journal.open("s1")).events] == [FORGOTTEN] * 2
 
 
 async def test_a_short_answer_is_found_again_only_as_a_text_of_its_own(journal: Journal) -> None:
@@ -246,7 +290,7 @@ async def test_a_short_answer_is_found_again_only_as_a_text_of_its_own(journal: 
     await log.append(
         ModelRequested(model="m", messages=1), ModelAnswered(model="m", message=assistant("no")), actor="m"
     )
-    await log.append(RunStarted(name="x", input="stop"), actor="x")
+    await log.append(RunStarted(name="x", input="stop"), RunFinished(), actor="x")
     report = await forget(journal, person="ann-margret")
     assert [event.seq for event in report.events] == [1, 5]
 
@@ -279,7 +323,7 @@ async def test_the_bytes_are_gone_from_the_file(tmp_path: Path) -> None:
         assert b"Strandgatan" in bytes_of(tmp_path)
         assert b"ann-margret" in bytes_of(tmp_path)
         await journal.store.release("fork", "me")
-        await forget(journal, text="Strandgatan")
+        await forget(journal, text="Strandgatan", force=True)
         assert b"Strandgatan" not in bytes_of(tmp_path)
         await forget(journal, person="ann-margret")
         assert b"ann-margret" not in bytes_of(tmp_path)
@@ -326,3 +370,20 @@ def test_a_history_with_tombstones_is_a_history() -> None:
         FunctionFinished(result=ToolResult(call_id="c1", name=CALL.name, content="x"), value=[1]),
     ]
     assert History(map(tombstone, data)).open_calls() == ()
+
+
+def test_what_goes_and_what_stays_was_decided_for_every_field_of_every_kind() -> None:
+    """A new field of text or of any value must be put here, or among what holds a history together."""
+    going = {
+        f"{kind}.{name}"
+        for kind, model in MODELS.items()
+        for name, field in model.model_fields.items()
+        if field.annotation in (str, Any, dict[str, Any], dict[str, Any] | None) and name not in STRUCTURE
+    }
+    assert going == {
+        "run.started.input", "run.finished.output", "run.failed.error", "model.failed.error",
+        "function.finished.value", "question.asked.text", "question.answered.answer",
+        "question.answered.by", "question.answered.arguments", "question.answered.result",
+        "plan.made.plan", "step.started.arguments", "step.finished.result", "step.failed.error",
+        "step.skipped.reason",
+    }  # fmt: skip

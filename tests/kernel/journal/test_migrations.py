@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernloom.kernel.errors import JournalError, UsageError
-from kernloom.kernel.journal.events import MODELS, RunStarted, checksum
+from kernloom.kernel.journal.events import MODELS, Event, RunStarted, checksum
 from kernloom.kernel.journal.migrations import SCHEMA, VERSIONS, EventSchema
 from kernloom.kernel.journal.records import pack, unpack
 from kernloom.kernel.journal.stores import SessionHead, StoredEvent
@@ -24,6 +24,7 @@ class RunStartedLater(Frozen):
     who: str
     tags: tuple[str, ...]
     input: Any = None
+    spec: dict[str, Any] | None = None
 
 
 def later(*, versions: int = 3) -> EventSchema:
@@ -58,6 +59,11 @@ def refused(schema: EventSchema, stored: StoredEvent) -> JournalError:
     return caught.value
 
 
+def same(event: Event, data: object) -> bool:
+    """Whether the event's data is ``data``, which no release of today knows."""
+    return event.data == data
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -72,16 +78,16 @@ JSON = st.recursive(
 @given(JSON)
 def test_an_old_event_is_walked_up_the_chain_and_what_is_free_in_it_stays_as_it_was(value: object) -> None:
     event, stored = pack(HEAD, 1, 1.0, "ann", None, RunStarted(name="librarian", input=value))
+    assert isinstance(event.data, RunStarted)
     again = unpack(HEAD, stored, schema=whole())
-    assert again.data == RunStartedLater(who="librarian", tags=("agent",), input=event.data.input)  # type: ignore[comparison-overlap, union-attr]
     assert again.version == 1
+    assert same(again, RunStartedLater(who="librarian", tags=("agent",), input=event.data.input))
 
 
 def test_an_event_in_the_middle_of_the_chain_goes_the_rest_of_the_way() -> None:
     text = '{"kind":"run.started","who":"librarian","what":"plan","input":null}'
-    assert unpack(HEAD, row("run.started", 2, text), schema=whole()).data == RunStartedLater(  # type: ignore[comparison-overlap]
-        who="librarian", tags=("plan",)
-    )
+    event = unpack(HEAD, row("run.started", 2, text), schema=whole())
+    assert same(event, RunStartedLater(who="librarian", tags=("plan",)))
 
 
 def test_a_migration_may_jump_over_a_version() -> None:
@@ -89,7 +95,7 @@ def test_a_migration_may_jump_over_a_version() -> None:
     schema.migrates("run.started", 1, 3)(lambda data: tagged(renamed(data)))
     schema.migrates("run.started", 2, 3)(tagged)
     _, stored = pack(HEAD, 1, 1.0, "ann", None, RunStarted(name="librarian"))
-    assert unpack(HEAD, stored, schema=schema).data == RunStartedLater(who="librarian", tags=("agent",))  # type: ignore[comparison-overlap]
+    assert same(unpack(HEAD, stored, schema=schema), RunStartedLater(who="librarian", tags=("agent",)))
     assert schema.gaps() == []
 
 

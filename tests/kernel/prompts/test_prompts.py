@@ -134,3 +134,22 @@ def test_two_prompts_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder"):
         prompts_in(tmp_path / "none")
+
+
+def test_self_is_the_templates_own_word(tmp_path: Path) -> None:
+    head = "---\ninputs: {self: {type: string}}\n---\n"
+    with pytest.raises(UsageError, match="input 'self'") as caught:
+        prompts_in(write(tmp_path, me__jinja=head + "I am {{ self }}"))
+    assert caught.value.code == "prompt.invalid"
+
+
+def test_a_folder_without_prompts_is_told_what_a_prompt_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"end in \.jinja or \.j2") as caught:
+        Kernel().add_plugin(write(tmp_path, notes__md="not a prompt"), name="mine")
+    assert caught.value.code == "plugin.empty"
+
+
+def test_what_an_editor_leaves_in_a_folder_is_no_prompt(tmp_path: Path) -> None:
+    folder = write(tmp_path, greet__jinja="Hello {{ name }}!")
+    (tmp_path / ".#greet.jinja").write_text("{{", encoding="utf-8")
+    assert [function.name for function in prompts_in(folder)] == ["greet"]
