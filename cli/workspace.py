@@ -240,8 +240,8 @@ async def open_agent(
             screen.note(f"{exc.message} {name} answers without it. {exc.hint}")
         if store is not None and passages is not None:
             store = _First(store, passages)
-        path = str(Path(memory).expanduser().absolute()) if memory is not None else None
-        given = {"memory": path, "passages": passages, "functions": list(functions)}
+        place = str(memory_path(screen, memory).absolute()) if memory is not None else None
+        given = {"memory": place, "passages": passages, "functions": list(functions)}
         yield project_agent(screen, kernel, model=name, memory=store, given=given)
 
 
