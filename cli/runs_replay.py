@@ -71,9 +71,12 @@ def _looked(events: Sequence[Event], run: str) -> bool:
 
 def _nothing(log: SessionLog, started: Sequence[RunStarted]) -> UsageError:
     ran = ", ".join(sorted({one.name for one in started})) or "nobody"
+    agents = any(one.what == "agent" for one in started)
     return UsageError(
         f"Session {log.id!r} has no run that can be replayed here; {ran} ran in it.",
         code="replay.nothing",
-        hint="A program's agent is replayed by the program: await agent.replay(session).",
+        hint="A program's agent is replayed by the program: await agent.replay(session)."
+        if agents
+        else "Agents and plans can be; a single call has nothing to it that could go another way.",
         session=log.id,
     )
