@@ -159,7 +159,7 @@ class World:
     ) -> Told:
         """Resume and answer in turn until it is over, beginning with ``act``.
 
-        Each of ``deaths`` are options of one of the processes; ``between`` two of them something may happen.
+        Each of ``deaths`` are options of one of the processes; ``between`` two something may happen.
         """
         dying = iter(deaths)
         for number in range(1_000):
