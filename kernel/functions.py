@@ -30,6 +30,7 @@ from .errors import (
     FunctionFailed,
     FunctionInDoubt,
     FunctionTimeout,
+    JournalError,
     LimitReached,
     PersonRequired,
     UsageError,
@@ -109,6 +110,8 @@ class FunctionOptions:
     approval: Verdict | None = None
     timeout: float | None = None
     inline: bool = False
+    #: It keeps a session of its own, as agents and plans do: if the journal fails it, its caller stops too.
+    recorded: bool = False
 
 
 _MARK = "__kernloom_function__"
@@ -273,6 +276,8 @@ class Function:
         except (Exception, SystemExit) as exc:
             # The boundary to other people's code: whatever it raises is its outcome. Cancellation and
             # Ctrl-C are not its own.
+            if self.options.recorded and isinstance(exc, JournalError):
+                raise
             raise FunctionFailed(
                 f"{self.name} failed: {type(exc).__name__}: {exc}.", function=self.name
             ) from exc

@@ -3,7 +3,8 @@
 A call that a log has open is served so that its effect happens once. Before a changing function begins, its
 intent is on disk; after it, its outcome. When a crash left an intent without an outcome, the function's
 declaration settles it: what only reads, or is ``idempotent``, is called again with the same key;
-``reconcile(key)`` is asked whether the call was done; else a person is.
+``reconcile(key)`` is asked whether the call was done; else a person is. When the journal itself fails, no
+outcome is made up: the call stays open, and is settled when the run is resumed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from pydantic_core import to_json
 from .errors import (
     ApprovalRequired,
     FunctionDenied,
+    FunctionError,
     FunctionInDoubt,
+    JournalError,
     KernloomError,
     LimitReached,
     PersonRequired,
     ResolutionRequired,
 )
-from .functions import Context, Function, as_json, as_text
+from .functions import CHANGING, Context, Function, as_json, as_text
 from .journal.events import (
     FunctionFailedEvent,
     FunctionFinished,
@@ -79,6 +82,7 @@ async def serve(
 
     Raises:
         PersonRequired: somebody must say yes, or what became of the call; it stays open until then.
+        JournalError: the journal failed; the call stays open as well.
         LimitReached: a limit stopped the function; the outcome is recorded first.
     """
     whole = f"{context.session}/{key or call.id}" if context.log is not None else None
@@ -93,15 +97,18 @@ class _Service:
     context: Context
     resolve: Callable[[str], Function]
     function: Function | None = None
+    #: An attempt that a crash cut short may have had its effect, and nothing has said yet whether it had.
+    unsure: bool = False
 
     async def serve(self) -> Served:
+        intent = self._intent()
+        self.unsure = intent is not None and _changes(intent)
         try:
             function = self.function = self.resolve(self.call.name)
-            intent = self._intent()
             if intent is None:
                 arguments = await self._permitted(function)
             else:
-                settled = await self._settled(function)
+                settled = await self._settled(function, intent)
                 if settled is not None:
                     return settled
                 arguments = self._arguments()
@@ -109,18 +116,29 @@ class _Service:
             await self._start(function, arguments, intent)
             value = await function.run(validated, self.context)
         except asyncio.CancelledError:
-            in_doubt = self._intent() is not None and self.function is not None and self.function.changes
-            await self._error("The call was cancelled.", "function.cancelled", in_doubt=in_doubt)
+            begun = self._intent() is not None and self.function is not None and self.function.changes
+            await self._error(
+                "The call was cancelled.", "function.cancelled", in_doubt=begun or self.unsure
+            )
             raise
-        except PersonRequired:
+        except (PersonRequired, JournalError):
             raise  # the call stays open: it is answered when the run is resumed
         except LimitReached as exc:
-            await self._error(str(exc), exc.code, error=exc)
+            await self._error(str(exc), exc.code, error=exc, in_doubt=self.unsure)
             raise
         except KernloomError as exc:
-            in_doubt = isinstance(exc, FunctionInDoubt)
-            return Served(await self._error(str(exc), exc.code, error=exc, in_doubt=in_doubt), error=exc)
+            return await self._failed(exc)
         return Served(await self._value(value, durable=function.changes), value=value)
+
+    async def _failed(self, exc: KernloomError) -> Served:
+        if isinstance(exc, FunctionInDoubt):
+            return Served(await self._error(str(exc), exc.code, in_doubt=True), error=exc)
+        if self.unsure:
+            words = f"In doubt: the process stopped during this call, and making it again failed: {exc}"
+            doubt = FunctionInDoubt(words, function=self.call.name)
+            doubt.__cause__ = exc
+            return Served(await self._error(words, doubt.code, in_doubt=True), error=doubt)
+        return Served(await self._error(str(exc), exc.code, error=exc), error=exc)
 
     def _intent(self) -> FunctionStarted | None:
         log = self.context.log
@@ -165,36 +183,53 @@ class _Service:
             started, actor=self.context.actor, run=self.context.run, durable=function.changes
         )
 
-    async def _settled(self, function: Function) -> Served | None:
+    async def _settled(self, function: Function, intent: FunctionStarted) -> Served | None:
         """What became of a call that a crash left without an outcome; None: call it again."""
         if not function.changes or function.options.idempotent:
             return None
-        key = self.context.idempotency_key or ""
-        if function.options.reconcile is not None:
-            done = await function.reconcile(key)
-            if done is None:
-                return None
-            return Served(await self._value(done.result, durable=True), value=done.result)
-        question = f"{self.call.id}/doubt"
+        # Each attempt that was cut short is a question of its own: what was said of the first is not true
+        # of the second.
+        question = f"{self.call.id}/doubt" + (f"-{intent.attempt}" if intent.attempt > 1 else "")
         said = self._answer(question)
+        why = ""
+        if said is None and function.options.reconcile is not None:
+            try:
+                done = await function.reconcile(intent.key)
+            except FunctionError as exc:
+                why = f" {exc}"  # it may know another time; a person may know now
+            else:
+                await self._withdraw(question)
+                self.unsure = done is not None
+                return await self._was_done(done.result) if done is not None else None
         if said is None:
-            await self._ask_what_became(function, question)
+            await self._ask_what_became(function, question, why)
         elif said.answer == "done":
-            return Served(await self._value(said.result, durable=True), value=said.result)
+            return await self._was_done(said.result)
         elif said.answer != "not_done":
             words = "In doubt: whether its effect happened was never found out."
             return Served(
                 await self._error(words, "function.in_doubt", in_doubt=True),
                 error=FunctionInDoubt(words, function=function.name),
             )
+        self.unsure = False
         return None
 
-    async def _ask_what_became(self, function: Function, question: str) -> None:
-        words = f"The process stopped while {function.name} was running. Was it done?"
+    async def _was_done(self, result: Any) -> Served:
+        return Served(await self._value(result, durable=True), value=result)
+
+    async def _withdraw(self, question: str) -> None:
+        """Nobody needs to answer any more what an earlier resume had to ask."""
+        log = self.context.log
+        if log is not None and log.history.question(question) is not None:
+            answered = QuestionAnswered(question_id=question, answer="withdrawn", by="kernloom")
+            await log.append(answered, actor="kernloom", run=self.context.run)
+
+    async def _ask_what_became(self, function: Function, question: str, why: str) -> None:
+        words = f"The process stopped while {function.name} was running. Was it done?{why}"
         await _ask(self.context, question, about="in_doubt", text=words, call=self.call)
         raise ResolutionRequired(
             f"The process stopped in the middle of {function.name} (call {self.call.id}); whether its "
-            "effect happened is not known.",
+            f"effect happened is not known.{why}",
             hint="Find out, then answer done, not_done or abandon (kernloom runs resolve) and resume.",
             question=question,
             session=self.context.session,
@@ -290,6 +325,11 @@ async def _ask_person(
     if context.log is not None:
         await context.log.append(answered, actor=approval.by, run=context.run)
     return answered
+
+
+def _changes(intent: FunctionStarted) -> bool:
+    """Whether a call that was begun may have changed something; unknown effects might."""
+    return intent.effects is None or not CHANGING.isdisjoint(intent.effects)
 
 
 def _digest(arguments: Mapping[str, Any]) -> str:

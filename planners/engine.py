@@ -21,6 +21,7 @@ from ..kernel.errors import (
     FunctionFailed,
     FunctionInDoubt,
     FunctionTimeout,
+    JournalError,
     KernloomError,
     LimitReached,
     PersonRequired,
@@ -111,8 +112,10 @@ async def go_on(plan: Plan, context: Context, limits: PlanLimits) -> PlanOutcome
         return PlanOutcome(output=past.ending.output, steps={s: _kept(o) for s, o in past.over.items()})
     if past.ending is not None:
         said = past.ending
-        words = said.error if isinstance(said, RunFailed) else "The run was cancelled."
-        raise PlanError(words, code=said.code if isinstance(said, RunFailed) else "run.cancelled")
+        if not isinstance(said, RunFailed):
+            raise PlanError("The run was cancelled.", code="run.cancelled")
+        kind = LimitReached if said.code.startswith("limit.") else PlanError
+        raise kind(said.error, code=said.code)
     given = past.started.input if past.started is not None else {}
     return await _Run(plan, context, limits, given, past).recorded(RunResumed())
 
@@ -138,7 +141,7 @@ async def _claimed(context: Context) -> AsyncIterator[None]:
 
 def _kept(over: StepFinished | StepSkipped) -> StepOutcome:
     if isinstance(over, StepFinished):
-        return StepOutcome("finished", over.result)
+        return StepOutcome("finished", over.result, over.error)
     return StepOutcome("skipped", error=over.reason if over.reason.startswith("on_error: ") else None)
 
 
@@ -164,9 +167,13 @@ class _Run:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: The first failure; nothing is started after it.
     failure: KernloomError | None = None
+    #: The calls that a crash cut short, by id.
+    under_way: dict[str, ToolCall] = field(init=False)
     slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
+        log = self.context.log
+        self.under_way = {} if log is None else {call.id: call for call in log.history.open_calls()}
         self.slots = asyncio.Semaphore(self.limits.concurrency)
 
     async def note(self, *data: Any) -> None:
@@ -209,6 +216,8 @@ class _Run:
                 waiting = (question.question_id for question in self.context.log.history.questions())
                 await self.note(RunPaused(questions=tuple(waiting)))
             raise
+        except JournalError:
+            raise  # the run has not ended: it is resumed when the journal is sound again
         except KernloomError as exc:
             await self.close(RunFailed(code=exc.code, error=str(exc)))
             raise
@@ -254,17 +263,31 @@ class _Run:
         """Every step, each as soon as those it needs are over."""
         needs = dependencies(self.plan.steps)
         over = {step.id: asyncio.Event() for step in self.plan.steps}
+        known = self.past.begun | self.past.over.keys()
 
         async def in_turn(step: Step) -> None:
             for needed in sorted(needs[step.id]):
                 await over[needed].wait()
-            if self.failure is None:
-                await self.step(step)
+            try:
+                if self.failure is None or (step.id in known and step.id not in self.past.failed):
+                    await self.step(step)
+            except JournalError as exc:  # no task is stopped half-way for it
+                self.failure = exc
             over[step.id].set()
 
+        self.fail_again()
         async with asyncio.TaskGroup() as group:
             for step in self.plan.steps:
                 group.create_task(in_turn(step), name=f"step {step.id}")
+
+    def fail_again(self) -> None:
+        """A run that had failed before the crash begins nothing new; it only ends what had begun."""
+        for step in self.plan.steps:
+            failed = self.past.failed.get(step.id)
+            if failed is not None:
+                self.outcomes[step.id] = StepOutcome("failed", error=failed.error)
+                kind = LimitReached if failed.code.startswith("limit.") else FunctionFailed
+                self.failure = self.failure or self.blame(step, kind(failed.error, code=failed.code))
 
     async def step(self, step: Step) -> None:
         """One step to its end; a failure that is not made up for becomes the run's."""
@@ -291,10 +314,12 @@ class _Run:
         except PersonRequired as exc:
             self.failure = self.failure or exc
             return
+        except JournalError:
+            raise
         except KernloomError as exc:
+            self.failure = self.failure or self.blame(step, exc)
             await self.note(StepFailed(step=step.id, code=exc.code, error=str(exc)))
             outcome = StepOutcome("failed", error=str(exc))
-            self.failure = self.failure or self.blame(step, exc)
         outcome = StepOutcome(outcome.status, outcome.result, outcome.error, time.monotonic() - began)
         self.outcomes[step.id] = outcome
         self.results[step.id] = {"result": outcome.result, "status": outcome.status, "error": outcome.error}
@@ -321,7 +346,7 @@ class _Run:
             arguments = evaluate(step.args, self.names())
             await self.begin(StepStarted(step=step.id, call=step.call, arguments=as_json(arguments)))
             result = await self.attempt(step, arguments, step.id)
-        except PersonRequired:
+        except (PersonRequired, JournalError):
             raise
         except KernloomError as exc:
             return await self.stand_in(step, exc)
@@ -336,7 +361,7 @@ class _Run:
             await self.note(StepSkipped(step=step.id, reason=f"on_error: {exc}"))
             return StepOutcome("skipped", error=str(exc))
         result = as_json(evaluate(step.on_error.default, self.names()))
-        await self.note(StepFinished(step=step.id, result=result))
+        await self.note(StepFinished(step=step.id, result=result, error=str(exc)))
         return StepOutcome("finished", result, error=str(exc))
 
     async def each(self, step: Step) -> StepOutcome:
@@ -358,6 +383,9 @@ class _Run:
             except PersonRequired as exc:
                 failures.append(exc)
                 self.failure = self.failure or exc
+            except JournalError as exc:
+                failures.insert(0, exc)
+                self.failure = exc
             except KernloomError as exc:
                 if step.on_error == "fail" or isinstance(exc, LimitReached):
                     failures.append(exc)
@@ -374,8 +402,9 @@ class _Run:
             raise failures[0]
         if left_out:
             raise _NotMadeError
-        await self.note(StepFinished(step=step.id, result=results))
-        return StepOutcome("finished", results, error="; ".join(mended) or None)
+        error = "; ".join(mended) or None
+        await self.note(StepFinished(step=step.id, result=results, error=error))
+        return StepOutcome("finished", results, error=error)
 
     def items(self, step: Step) -> list[Any]:
         """What a ``foreach`` goes through."""
@@ -408,31 +437,37 @@ class _Run:
                     not isinstance(exc, FunctionInDoubt)
                     or self.context.kernel.function(step.call).options.idempotent
                 )
-                if attempt == attempts or not again or self.failure is not None:
+                stopped = self.failure is not None and self.call_id(key, attempt + 1) not in self.under_way
+                if attempt == attempts or not again or stopped:
                     raise
             assert step.retry is not None  # noqa: S101 - there is one attempt without it
             await self.context.kernel.sleep(min(step.retry.wait * 2 ** (attempt - 1), _LONGEST_WAIT))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def call_id(self, key: str, attempt: int = 1) -> str:
+        """The id of an attempt at a call: the same in every process."""
+        first = f"{self.context.run}.{key}" if self.context.run else key
+        return first if attempt == 1 else f"{first}#{attempt}"
+
     async def call(self, step: Step, arguments: Mapping[str, Any], key: str, attempt: int) -> Any:
         """One call through the gate, opened and closed on record; one on record is not made again.
 
-        Its id is the same in every process, and so is the key of its effect in every attempt.
+        The key of its effect is the same in every attempt.
         """
-        first = f"{self.context.run}.{key}" if self.context.run else key
-        name = first if attempt == 1 else f"{first}#{attempt}"
+        name = self.call_id(key, attempt)
         if name in self.past.outcomes:
             return recall(self.past.outcomes[name])
-        call = ToolCall(
-            id=name, name=step.call, arguments=json.dumps(as_json(arguments), ensure_ascii=False)
-        )
-        log, resolve = self.context.log, self.context.kernel.function
+        call = self.under_way.get(name)
         async with self.slots:
-            if self.failed():
-                raise _NotMadeError
-            if log is None or not log.history.has_seen(name):
+            if call is None:
+                if self.failed():
+                    raise _NotMadeError
+                written = json.dumps(as_json(arguments), ensure_ascii=False)
+                call = ToolCall(id=name, name=step.call, arguments=written)
                 await self.start(FunctionRequested(call=call), _NotMadeError)
-            served = await invocation.serve(call, self.context, resolve=resolve, key=first)
+            served = await invocation.serve(
+                call, self.context, resolve=self.context.kernel.function, key=self.call_id(key)
+            )
         if served.error is not None:
             raise served.error
         return as_json(served.value)

@@ -305,7 +305,7 @@ class Plan(Frozen):
             return (await run_plan(self, _context.kernel, inputs, _context, name=name)).output
 
         # Made again with the same call id it goes on where it was: its session keeps what it did.
-        options = FunctionOptions(description=description or self.goal, idempotent=True)
+        options = FunctionOptions(description=description or self.goal, idempotent=True, recorded=True)
         return Function(call, name=name, signature=self.signature, options=options)
 
 

@@ -17,6 +17,7 @@ from ..kernel.journal.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    StepFailed,
     StepFinished,
     StepSkipped,
     StepStarted,
@@ -33,6 +34,8 @@ class Progress:
     begun: set[str] = field(default_factory=set)
     #: The steps that are over for good.
     over: dict[str, StepFinished | StepSkipped] = field(default_factory=dict)
+    #: The steps whose failure is the run's.
+    failed: dict[str, StepFailed] = field(default_factory=dict)
     #: By call id.
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     ending: RunFinished | RunFailed | RunCancelled | None = None
@@ -55,6 +58,8 @@ class Progress:
             self.begun.add(data.step)
         elif isinstance(data, StepFinished | StepSkipped):
             self.over[data.step] = data
+        elif isinstance(data, StepFailed):
+            self.failed[data.step] = data
         elif isinstance(data, FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent):
             self.outcomes[data.result.call_id] = data
         elif isinstance(data, RunFinished | RunFailed | RunCancelled):

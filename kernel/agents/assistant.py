@@ -14,7 +14,15 @@ from .. import invocation
 from ..conversations.context import TurnContext
 from ..conversations.conversation import Conversation
 from ..conversations.runs import RunView, last_run
-from ..errors import KernloomError, LimitReached, PersonRequired, UsageError, not_found
+from ..errors import (
+    FunctionFailed,
+    JournalError,
+    KernloomError,
+    LimitReached,
+    PersonRequired,
+    UsageError,
+    not_found,
+)
 from ..functions import Context, Function, FunctionOptions
 from ..journal.events import (
     Event,
@@ -49,6 +57,7 @@ from .limits import Limits
 from .reply import Reply, StreamItem
 
 if TYPE_CHECKING:
+    from ..journal.journal import SessionLog
     from ..kernel import Kernel
 
 
@@ -129,6 +138,7 @@ class AssistantAgent:
             ProviderError: the model gave no answer.
             LimitReached: a limit was met; what was said until then is kept.
             PersonRequired: somebody must approve a call, or say what became of one; then resume.
+            JournalError: the journal failed (``journal.full``, ``journal.io`` …); resume when it is sound.
         """
         return await _last(self._work(text, session=session, deps=deps, stream=False))
 
@@ -211,18 +221,24 @@ class AssistantAgent:
                     code="limit.depth",
                     hint="Look for an agent that calls itself, or raise Limits(depth=…).",
                 )
-            began = bool(child.seq)
+            if ended := _ended(child):
+                raise ended
             work = self._work(
-                None if began else task,
+                None if child.seq else task,
                 session=Conversation(child),
                 deps=context.deps,
                 stream=False,
                 depth=depth,
             )
-            return (await _last(work)).text
+            try:
+                return (await _last(work)).text
+            except Exception as exc:  # told as it will be read from the record after a crash
+                if ended := _ended(child):
+                    raise ended from exc
+                raise
 
         about = description or f"Ask {self.name}, an assistant, to do a task; it answers in words."
-        options = FunctionOptions(description=about, idempotent=True)
+        options = FunctionOptions(description=about, idempotent=True, recorded=True)
         return Function(ask, name=name or self.name, options=options)
 
     async def _work(
@@ -250,6 +266,8 @@ class AssistantAgent:
                 waiting = tuple(question.question_id for question in conversation.questions)
                 await run.add(RunPaused(questions=waiting))
                 raise
+            except JournalError:
+                raise  # the run has not ended: it is resumed when the journal is sound again
             except KernloomError as exc:
                 await run.close(RunFailed(code=exc.code, error=str(exc)))
                 raise
@@ -269,6 +287,8 @@ class AssistantAgent:
             if run.open_calls:
                 await self._act(run)
                 continue
+            if run.view.limit is not None:  # the process stopped before the run did
+                raise LimitReached(run.view.limit.result.content, code=run.view.limit.code)
             async with aclosing(self._ask(run)) as deltas:
                 async for delta in deltas:
                     yield delta
@@ -409,7 +429,7 @@ class AssistantAgent:
             for call in calls:
                 group.create_task(serve(call))
         if stopping:
-            raise stopping[0]
+            raise next((exc for exc in stopping if isinstance(exc, JournalError)), stopping[0])
 
     async def _conclude(self, run: _Run) -> Reply:
         """Check the answer's citations and end the run."""
@@ -437,6 +457,22 @@ class AssistantAgent:
             grounding=grounding,
             finish_reason=cast(FinishReason, answer.finish_reason),
         )
+
+
+def _ended(log: SessionLog) -> KernloomError | None:
+    """Why the last run in a session ended without an answer, if it did."""
+    last = last_run(log.events)
+    view = RunView.of(last, log.events) if last is not None else None
+    if view is None or view.started is None:
+        return None
+    name, ending = view.started.name, view.ending
+    if isinstance(ending, RunCancelled):
+        return FunctionFailed(f"{name} was cancelled.", function=name)
+    if not isinstance(ending, RunFailed):
+        return None
+    if ending.code.startswith("limit."):
+        return LimitReached(ending.error, code=ending.code)
+    return FunctionFailed(f"{name} failed: {ending.error}", function=name, cause=ending.code)
 
 
 @asynccontextmanager

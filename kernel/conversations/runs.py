@@ -8,6 +8,7 @@ from typing import Any
 
 from ..journal.events import (
     Event,
+    FunctionFailedEvent,
     FunctionRequested,
     MessageAdded,
     ModelAnswered,
@@ -34,6 +35,8 @@ class RunView:
     rounds: int = 0
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
+    #: The outcome of a call since the last answer that was to stop the run.
+    limit: FunctionFailedEvent | None = None
     ending: RunFinished | RunFailed | RunCancelled | None = None
 
     @classmethod
@@ -56,11 +59,13 @@ class RunView:
         elif isinstance(data, ModelAnswered):
             self.usage += data.usage
             if not data.partial:
-                self.answer = data
+                self.answer, self.limit = data, None
                 self.rounds += 1
                 self.calls += len(data.message.tool_calls)
         elif isinstance(data, FunctionRequested):
             self.calls += 1
+        elif isinstance(data, FunctionFailedEvent) and data.branch == "LimitReached":
+            self.limit = data
         elif isinstance(data, RunFinished | RunFailed | RunCancelled):
             self.ending = data
 

@@ -104,9 +104,9 @@ def _one_call(message: Message, call_id: str | None) -> ToolCall:
     calls = message.tool_calls
     found = [call for call in calls if call_id in (None, call.id)]
     if len(found) != 1:
-        which = f"none is {call_id!r}" if call_id else "say which is to be edited"
         raise UsageError(
-            f"The answer asks for {len(calls)} calls, {', '.join(call.id for call in calls)}; {which}.",
+            f"The answer asks for {len(calls)} calls, {', '.join(call.id for call in calls)}; "
+            f"which is meant is not to be seen from {call_id!r}.",
             code="journal.edit",
             hint="Name one of them with call_id.",
         )

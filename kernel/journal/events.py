@@ -219,6 +219,8 @@ class StepFinished(Frozen):
     kind: Literal["step.finished"] = "step.finished"
     step: str
     result: Any = None
+    #: What went wrong where ``on_error`` made up for it.
+    error: str | None = None
 
 
 class StepFailed(Frozen):

@@ -31,6 +31,9 @@ from .view import RUN_STATUS, RunStatus, View
 #: Sessions kept open for whoever goes on with them; the next turn then reads only what is new.
 _KEPT = 64
 
+#: Sessions of one prefix that are looked at before all of them are.
+_NEAR = 20
+
 #: Events read at a time: between two pages other tasks get their turn.
 _PAGE = 1000
 
@@ -228,7 +231,10 @@ class Journal:
 
     async def _find(self, session: str) -> SessionHead:
         wanted = session.strip()
-        heads = await self._store.sessions(prefix=wanted, limit=20) if wanted else []
+        heads = await self._store.sessions(prefix=wanted, limit=_NEAR) if wanted else []
+        if len(heads) == _NEAR and all(head.id != wanted for head in heads):
+            # The ids of children begin with their parent's: it may be older than many of them.
+            heads = await self._store.sessions(prefix=wanted)
         for head in heads:
             if head.id == wanted:
                 return head

@@ -2,6 +2,11 @@
 
 A lease that its holder does not renew ends by itself. A holder that died on this machine is noticed at
 once, so that resuming after a crash does not wait for its lease to end.
+
+To be sure that a process is no more, it has to be known which one it was: its id may have gone to another
+(the first process of a container always has the same one), and in another container of the same host name
+the same id is somebody else. So a holder's name says when it began, and by which count of processes its id
+is meant (Linux). Where that cannot be compared, the lease ends by itself.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 from ..errors import JournalError
 from .stores import JournalStore
@@ -33,8 +39,10 @@ class Leases:
 
     @property
     def holder(self) -> str:
-        """``host:pid:token``: the token tells two journals of one process apart, the pid follows a fork."""
-        return f"{socket.gethostname()}:{os.getpid()}:{self._token}"
+        """``host:pid:token.begun.place``: the token tells two journals of one process apart."""
+        pid = os.getpid()  # asked anew: it may have forked
+        begun = _process(pid).begun if _PLACE else ""
+        return f"{socket.gethostname()}:{pid}:{self._token}.{begun}.{_PLACE}"
 
     @asynccontextmanager
     async def hold(self, session: str) -> AsyncIterator[None]:
@@ -50,7 +58,9 @@ class Leases:
             yield
         finally:
             await renewal.stop()
-            await self._store.release(session, holder)
+            # What was done is done, and what went wrong is told by its own error: the lease ends by itself.
+            with suppress(JournalError):
+                await self._store.release(session, holder)
 
     async def _take(self, session: str, holder: str) -> None:
         try:
@@ -94,11 +104,51 @@ class _Every:
                 await self._task
 
 
+class _Process(NamedTuple):
+    """What the system knows of a process."""
+
+    alive: bool
+    #: When it began, in the system's own count; empty where it does not say.
+    begun: str
+
+
+def _process(pid: int) -> _Process:
+    """The process of that id, by Linux' /proc (see proc_pid_stat(5)).
+
+    One that has died and was not yet asked after by its parent (a zombie) is dead.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return _Process(alive=False, begun="")
+    return _Process(alive=fields[0] not in "ZX", begun=fields[19])
+
+
+def _place() -> str:
+    """By which count process ids are meant: this boot and this namespace; empty if unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read(8)
+        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+_PLACE = _place()
+
+
 def died_here(holder: str) -> bool:
     """Whether a holder was a process of this machine that is no more."""
     host, _, rest = holder.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname() or not rest.isdigit() or os.name == "nt":
         return False  # elsewhere, or where asking for a process would touch it: its lease ends by itself
+    _, begun, place = [*holder.rpartition(":")[2].split("."), "", ""][:3]
+    if place != _PLACE:
+        return False
+    if place:
+        process = _process(int(rest))
+        return not process.alive or process.begun != begun
     try:
         os.kill(int(rest), 0)
     except ProcessLookupError:
