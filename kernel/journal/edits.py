@@ -90,7 +90,7 @@ def edit_result(value: Any) -> Edit:
 
     def edit(data: EventData) -> EventData:
         if isinstance(data, StepFinished):
-            return data.model_copy(update={"result": as_json(value)})
+            return data.model_copy(update={"result": as_json(value), "error": None})
         if not isinstance(data, FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent):
             raise _misfit(data, "result", "the outcome of a call or of a step")
         plain = isinstance(value, str)
