@@ -96,7 +96,10 @@ class _JournalOnly:
 
 async def tell(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     """Everything that must be the same however often the run was killed, and the keys of its effects."""
-    told, keys, endings, left = [], {}, [], 0
+    told: list[Any] = []
+    keys: dict[str, Any] = {}
+    endings: list[Any] = []
+    left = 0
     for info in await journal.sessions(limit=None, children=True):
         log = await journal.open(info.id)
         runs = {event.run: f"RUN{n}" for n, event in enumerate(log.events) if event.kind == "run.started"}

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from itertools import count
@@ -260,9 +259,9 @@ async def test_a_run_that_has_not_ended_is_kept_whole_unless_it_is_given_up(jour
 
 async def test_what_a_process_that_died_here_held_is_no_hindrance(journal: Journal) -> None:
     session = await a_run(journal)
-    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
-    await gone.wait()
-    holder = f"{socket.gethostname()}:{gone.pid}:abc"
+    say = "from kernloom.kernel.journal.leases import Leases; print(Leases(None, clock=float).holder)"
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", say, stdout=asyncio.subprocess.PIPE)
+    holder = (await gone.communicate())[0].decode().strip()
     await journal.store.lease(session, holder, seconds=60, now=journal.now())
     assert (await forget(journal, text="Strandgatan")).events
 
