@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import socket
+import os
 import sys
 from collections.abc import AsyncIterator
 from itertools import count
@@ -41,6 +41,7 @@ from kernloom.kernel.journal.events import (
     StepStarted,
 )
 from kernloom.kernel.journal.forgetting import Forgotten, Touched, forget
+from kernloom.kernel.journal.leases import Leases
 from kernloom.kernel.journal.tombstones import FORGOTTEN, STRUCTURE, named, said, tombstone
 from kernloom.kernel.messages import Grounding, Message, Passage, ToolCall, ToolResult, assistant, user
 
@@ -262,7 +263,8 @@ async def test_what_a_process_that_died_here_held_is_no_hindrance(journal: Journ
     session = await a_run(journal)
     gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await gone.wait()
-    holder = f"{socket.gethostname()}:{gone.pid}:abc"
+    mine = Leases(journal.store, clock=journal.now).holder
+    holder = mine.replace(f":{os.getpid()}:", f":{gone.pid}:")
     await journal.store.lease(session, holder, seconds=60, now=journal.now())
     assert (await forget(journal, text="Strandgatan")).events
 
