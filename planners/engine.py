@@ -280,6 +280,10 @@ class _Run:
             for step in self.plan.steps:
                 group.create_task(in_turn(step), name=f"step {step.id}")
 
+    def waits(self) -> bool:
+        """Whether nothing is begun because the run has to be resumed, not because it failed."""
+        return isinstance(self.failure, (PersonRequired, JournalError))
+
     def fail_again(self) -> None:
         """A run that had failed before the crash begins nothing new; it only ends what had begun."""
         for step in self.plan.steps:
@@ -307,7 +311,7 @@ class _Run:
         except _NotBegunError:
             return
         except _NotMadeError:
-            if isinstance(self.failure, PersonRequired):
+            if self.waits():
                 return  # its turn comes when the run is resumed
             await self.note(StepSkipped(step=step.id, reason="The plan failed before this call was made."))
             outcome = StepOutcome("skipped")
@@ -438,6 +442,8 @@ class _Run:
                     or self.context.kernel.function(step.call).options.idempotent
                 )
                 stopped = self.failure is not None and self.call_id(key, attempt + 1) not in self.under_way
+                if attempt < attempts and again and self.waits():
+                    raise _NotMadeError from exc
                 if attempt == attempts or not again or stopped:
                     raise
             assert step.retry is not None  # noqa: S101 - there is one attempt without it

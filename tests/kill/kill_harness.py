@@ -76,6 +76,8 @@ class Told:
     #: Transcript and outcomes of the session and of each child.
     sessions: list[str]
     endings: list[str]
+    #: In the words of the last process.
+    error: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,13 @@ class World:
         assert told["status"] == "told", told
         assert told["left"] == 0, "calls or questions are open after the end"
         code = last.get("code")
-        return Told(last["status"], last.get("output"), code, told["sessions"], told["endings"])
+        return Told(
+            last["status"], last.get("output"), code, told["sessions"], told["endings"], last.get("error")
+        )
 
     def check(self, told: Told, unkilled: Told) -> None:
         """Nothing lost, nothing twice, and it reads as if nothing had happened."""
-        assert (told.status, told.code) == (unkilled.status, unkilled.code), f"{told.status}, {told.code}"
+        assert (told.status, told.code) == (unkilled.status, unkilled.code), f"{told.status}: {told.error}"
         wanted = Counter(SCENARIOS[self.scenario].pays)
         assert self.server.paid() == wanted, f"paid {self.server.applied}, not {sorted(wanted)}"
         twice = [key for key, number in self.server.keys().items() if number > 1]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from itertools import count
@@ -40,6 +41,7 @@ from kernloom.kernel.journal.events import (
     StepStarted,
 )
 from kernloom.kernel.journal.forgetting import Forgotten, Touched, forget
+from kernloom.kernel.journal.leases import Leases
 from kernloom.kernel.journal.tombstones import FORGOTTEN, STRUCTURE, named, said, tombstone
 from kernloom.kernel.messages import Grounding, Message, Passage, ToolCall, ToolResult, assistant, user
 
@@ -259,9 +261,10 @@ async def test_a_run_that_has_not_ended_is_kept_whole_unless_it_is_given_up(jour
 
 async def test_what_a_process_that_died_here_held_is_no_hindrance(journal: Journal) -> None:
     session = await a_run(journal)
-    say = "from kernloom.kernel.journal.leases import Leases; print(Leases(None, clock=float).holder)"
-    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", say, stdout=asyncio.subprocess.PIPE)
-    holder = (await gone.communicate())[0].decode().strip()
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await gone.wait()
+    mine = Leases(journal.store, clock=journal.now).holder
+    holder = mine.replace(f":{os.getpid()}:", f":{gone.pid}:")
     await journal.store.lease(session, holder, seconds=60, now=journal.now())
     assert (await forget(journal, text="Strandgatan")).events
 
