@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from itertools import islice, takewhile
 from types import TracebackType
 
@@ -118,7 +119,10 @@ class Journal:
         if parent is None or call_id is None:
             return await self.create()
         name = f"{parent.id}.{hashlib.blake2s(call_id.encode(), digest_size=5).hexdigest()}"
-        if name in self._open or await self._store.sessions(prefix=name, limit=1):
+        if (log := self._open.get(name)) is not None:  # maybe without an event: the first was not written
+            await log.refresh()
+            return self._keep(log)
+        if await self._store.sessions(prefix=name, limit=1):
             return await self.open(name)
         return self._keep(self._log(SessionHead(name, 0, 0.0, 0.0, (parent.id, parent.seq))))
 
@@ -200,8 +204,11 @@ class Journal:
     def _keep(self, log: SessionLog) -> SessionLog:
         self._open[log.id] = log
         self._open.move_to_end(log.id)
-        while len(self._open) > _KEPT:
-            self._open.popitem(last=False)
+        if (over := len(self._open) - _KEPT) > 0:
+            # A session that a run is at work in stays: opened again, it must be the same that is claimed.
+            idle = (name for name, kept in self._open.items() if not kept.claimed)
+            for name in list(islice(idle, over)):
+                del self._open[name]
         return log
 
     async def sessions(
@@ -324,6 +331,11 @@ class SessionLog:
     def history(self) -> History:
         """Which calls are open, and how to repair them. To be read only."""
         return self._history
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a run of this process is at work in it."""
+        return self._holder is not None
 
     def messages(self) -> list[Message]:
         """What a model is sent of this session (see :class:`.transcript.Transcript`)."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -157,7 +157,11 @@ class World:
         self.server.kill_at, self.server.kill_when = at, when
 
     def finish(
-        self, *deaths: dict[str, Any], act: str = "go", between: Callable[[], None] = lambda: None
+        self,
+        deaths: Iterable[dict[str, Any]] = (),
+        *,
+        act: str = "go",
+        between: Callable[[], None] = lambda: None,
     ) -> Told:
         """Resume and answer in turn until it is over, beginning with ``act``.
 

@@ -27,6 +27,8 @@ class DyingStore(SqliteJournalStore):
     ) -> None:
         super().__init__(path)
         self.points = 0
+        #: Events that were written and acknowledged.
+        self.written = 0
         self._die_at = die_at
         self._fails = range(fail_at, fail_at + fails) if fail_at is not None else range(0)
 
@@ -41,6 +43,7 @@ class DyingStore(SqliteJournalStore):
     ) -> None:
         self._point()
         await super().append(session, events, expected_seq=expected_seq, parent=parent, durable=durable)
+        self.written += len(events)
         self._point()
 
     async def lease(self, session: str, holder: str, *, seconds: float, now: float) -> None:

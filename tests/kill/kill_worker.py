@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -60,7 +61,7 @@ async def _one_run(scenario: Scenario, journal: Journal) -> dict[str, Any]:
     except PersonRequired as exc:
         return {"status": "waiting", "question": exc.details["question"], "code": exc.code}
     except KernloomError as exc:
-        return {"status": "failed", "code": exc.code, "error": str(exc)}
+        return {"status": "failed", "code": exc.code, "error": str(exc), "events": journal.store.written}  # type: ignore[attr-defined]
     return {"status": "finished", "output": output}
 
 
@@ -144,9 +145,22 @@ async def hold(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     return {"status": "released"}
 
 
+async def read(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
+    """How much of the journal can be read: all of it, or this raises."""
+    infos = await journal.sessions(limit=None, children=True)
+    return {"status": "read", "events": sum([(await journal.open(info.id)).seq for info in infos])}
+
+
+async def wipe(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
+    """Make room for the next world."""
+    shutil.rmtree(Path(job["db"]).parent)
+    return {"status": "wiped"}
+
+
 async def fill(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     """Leave ``job["leave"]`` bytes on the disk; None: make room again."""
     ballast = Path(job["db"]).with_name("ballast")
+    ballast.parent.mkdir(parents=True, exist_ok=True)
     ballast.unlink(missing_ok=True)
     if job["leave"] is not None:
         free = os.statvfs(ballast.parent)
@@ -155,7 +169,7 @@ async def fill(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     return {"status": "filled"}
 
 
-ACTS = {"go": go, "answer": answer, "tell": tell, "hold": hold, "fill": fill}
+ACTS = {"go": go, "answer": answer, "tell": tell, "hold": hold, "read": read, "fill": fill, "wipe": wipe}
 
 
 async def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +184,7 @@ async def work(job: dict[str, Any]) -> dict[str, Any]:
         try:
             told = await ACTS[job["act"]](job, journal)
         except KernloomError as exc:
-            told = {"status": "failed", "code": exc.code, "error": str(exc)}
+            told = {"status": "failed", "code": exc.code, "error": str(exc), "events": store.written}
     return {**told, "points": store.points, "seconds": time.perf_counter() - begun}
 
 

@@ -72,7 +72,7 @@ def run(new_world: WorldMaker, scenario: str, unkilled: Baseline, cases: Iterabl
         if case.request is not None:
             world.arm(*case.request)
         try:
-            world.check(world.finish(*case.deaths, act=case.process.act), unkilled.told)
+            world.check(world.finish(case.deaths, act=case.process.act), unkilled.told)
             assert world.kills, "nobody was killed"
         except AssertionError as exc:
             wrong.append(f"{case.deaths} {case.request or ''}: {exc}")

@@ -13,6 +13,7 @@ from kernloom import (
     AssistantAgent,
     Context,
     Conversation,
+    InMemoryJournalStore,
     Journal,
     JournalError,
     Kernel,
@@ -22,7 +23,7 @@ from kernloom import (
     UsageError,
     function,
 )
-from kernloom.kernel.errors import ResolutionRequired
+from kernloom.kernel.errors import ProviderError, ResolutionRequired
 from kernloom.kernel.functions import Done
 from kernloom.kernel.messages import ToolResult, assistant
 from kernloom.kernel.models.base import ChatRequest
@@ -314,3 +315,187 @@ async def test_memory_of_what_was_said_survives_in_parallel_calls(tmp_path: Path
     async with kernel_at(tmp_path) as kernel:
         await payer(kernel, pay, "done").resume(info.id)
     assert len(bank.paid) == len(set(bank.paid)) == 3
+
+
+async def test_what_was_said_of_the_first_crash_is_not_true_of_the_second(tmp_path: Path) -> None:
+    bank = Bank()
+    bank.crash_before = True
+    pay = paying(bank)
+    session = await crashed(tmp_path, pay)
+    kernel = kernel_at(tmp_path)
+    with pytest.raises(ResolutionRequired) as first:
+        await payer(kernel, pay).resume(session)
+    conversation = await Conversation.open(kernel, session)
+    await conversation.answer(str(first.value.details["question"]), "not_done", by="ann")
+    bank.crash_after = True
+    with pytest.raises(Crash):
+        await payer(kernel, pay).resume(session)
+    await stop(kernel)
+    async with kernel_at(tmp_path) as kernel:
+        with pytest.raises(ResolutionRequired) as second:
+            await payer(kernel, pay).resume(session)
+        assert second.value.details["question"] != first.value.details["question"]
+        conversation = await Conversation.open(kernel, session)
+        await conversation.answer(str(second.value.details["question"]), "done", result="seen", by="ann")
+        assert (await payer(kernel, pay, said).resume(session)).text == "seen"
+    assert len(bank.paid) == 1
+
+
+async def test_where_reconcile_cannot_say_a_person_is_asked_and_it_is_asked_again(tmp_path: Path) -> None:
+    bank = Bank()
+    bank.crash_after = True
+    down = True
+
+    def was_it_paid(key: str) -> Done | None:
+        if down:
+            raise ConnectionError("the bank is closed")
+        return Done("receipt found") if key in bank.paid else None
+
+    pay = paying(bank, reconcile=was_it_paid)
+    session = await crashed(tmp_path, pay)
+    async with kernel_at(tmp_path) as kernel:
+        for _ in range(2):
+            with pytest.raises(ResolutionRequired, match="the bank is closed"):
+                await payer(kernel, pay).resume(session)
+        down = False
+        assert (await payer(kernel, pay, said).resume(session)).text == "receipt found"
+        assert (await Conversation.open(kernel, session)).questions == ()
+    assert len(bank.paid) == 1
+
+
+async def test_a_person_may_say_what_reconcile_could_not(tmp_path: Path) -> None:
+    bank = Bank()
+    bank.crash_after = True
+
+    def was_it_paid(key: str) -> Done | None:
+        raise ConnectionError("the bank is closed")
+
+    pay = paying(bank, reconcile=was_it_paid)
+    session = await crashed(tmp_path, pay)
+    async with kernel_at(tmp_path) as kernel:
+        with pytest.raises(ResolutionRequired) as caught:
+            await payer(kernel, pay).resume(session)
+        conversation = await Conversation.open(kernel, session)
+        await conversation.answer(str(caught.value.details["question"]), "done", result="by phone", by="ann")
+        assert (await payer(kernel, pay, said).resume(session)).text == "by phone"
+    assert len(bank.paid) == 1
+
+
+async def test_an_effect_is_in_doubt_when_making_its_call_again_fails(tmp_path: Path) -> None:
+    """The first attempt may have paid: told that it failed, a model would pay once more."""
+    bank = Bank()
+    bank.crash_after = True
+    calls: list[int] = []
+
+    @function(effects={"write"}, idempotent=True)
+    async def pay(amount: int, context: Context) -> str:
+        calls.append(amount)
+        if len(calls) > 1:
+            raise ConnectionError("no way to the bank")
+        return bank.pay(str(context.idempotency_key))
+
+    session = await crashed(tmp_path, pay)
+    async with kernel_at(tmp_path) as kernel:
+        reply = await payer(kernel, pay, said).resume(session)
+    assert reply.text.startswith("In doubt: ")
+    assert "no way to the bank" in reply.text
+
+
+async def test_an_effect_is_in_doubt_when_its_function_is_gone(tmp_path: Path) -> None:
+    bank = Bank()
+    bank.crash_after = True
+    session = await crashed(tmp_path, paying(bank))
+    async with kernel_at(tmp_path) as kernel:
+        reply = await payer(kernel, add, said).resume(session)
+    assert reply.text.startswith("In doubt: ")
+    assert "There is no function 'pay'" in reply.text
+
+
+class FailingStore(InMemoryJournalStore):
+    """Fails at the ``at``-th write, before it or after it; then it is sound again."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    async def append(self, *args: Any, **kwargs: Any) -> None:
+        self._maybe_fail()
+        await super().append(*args, **kwargs)
+        self._maybe_fail()
+
+    def _maybe_fail(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise JournalError("The disk failed.", code="journal.io")
+
+
+@pytest.mark.parametrize("at", range(1, 21))
+async def test_a_run_whose_journal_fails_has_not_ended(at: int) -> None:
+    """No outcome and no ending is made up: it goes on when there is room again."""
+    bank = Bank()
+    pay = paying(bank, idempotent=True)
+    kernel = Kernel(policy=ALLOW, journal=Journal(FailingStore(at)))
+    clerk = AssistantAgent(
+        "clerk", kernel=kernel, model=Answers([call("pay", amount=5), said]), functions=[pay]
+    )
+    boss = AssistantAgent(
+        "boss", kernel=kernel, model=Answers([call("clerk", task="Pay."), said]), functions=[clerk.as_function()]
+    )
+    with pytest.raises(JournalError, match="The disk failed"):
+        await boss.run("See to it.")
+    sessions = await kernel.journal.sessions()
+    reply = await (boss.resume(sessions[0].id) if sessions else boss.run("See to it."))
+    assert reply.text == "receipt 1"
+    assert len(set(bank.paid)) == 1
+    for info in await kernel.journal.sessions(children=True):
+        kinds = [event.kind for event in (await kernel.journal.open(info.id)).events]
+        assert kinds.count("run.finished") == 1
+        assert "function.failed" not in kinds
+
+
+class Answers(ScriptedModel):
+    """Says what stands at the place where the conversation is, however often it is asked."""
+
+    def __init__(self, script: list[Any]) -> None:
+        def answer(request: ChatRequest) -> Any:
+            reply = script[sum(1 for message in request.messages if message.tool_calls)]
+            return reply(request) if callable(reply) else reply
+
+        super().__init__([answer] * 20)
+
+
+async def test_a_sub_agent_that_failed_is_told_of_in_the_same_words_after_a_crash(tmp_path: Path) -> None:
+    def boss(kernel: Kernel, clerk_says: Any, *replies: Any) -> AssistantAgent:
+        clerk = AssistantAgent("clerk", kernel=kernel, model=ScriptedModel([clerk_says]), functions=[])
+        return AssistantAgent(
+            "boss", kernel=kernel, model=ScriptedModel(replies), functions=[clerk.as_function()]
+        )
+
+    down = ProviderError("The model is down.", hint="Wait.")
+    async with kernel_at(tmp_path) as kernel:
+        alive = await boss(kernel, down, call("clerk", task="Go."), said).run("Go.")
+    assert alive.text == "clerk failed: The model is down. Wait."
+
+    store = DiesAfter("run.failed", tmp_path / "other.db")
+    kernel = Kernel(policy=ALLOW, journal=Journal(store))
+    with pytest.raises(Crash):
+        await boss(kernel, down, call("clerk", task="Go.")).run("Go.")
+    (info,) = await kernel.journal.sessions()
+    await stop(kernel)
+    async with Kernel(journal=Journal(SqliteJournalStore(tmp_path / "other.db"))) as kernel:
+        reply = await boss(kernel, "never asked", said).resume(info.id)
+    assert reply.text == alive.text
+
+
+class DiesAfter(SqliteJournalStore):
+    """The process dies right after the first event of a kind."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        super().__init__(path)
+        self._kind = kind
+
+    async def append(self, session: str, events: Any, **kwargs: Any) -> None:
+        await super().append(session, events, **kwargs)
+        if any(event.kind == self._kind for event in events):
+            self._kind = ""
+            raise Crash
