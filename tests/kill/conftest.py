@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def new_world(workers: Workers, tmp_path: Path) -> Iterator[WorldMaker]:
     """Makes worlds: a journal and a payment server each. The servers are stopped afterwards."""
     made: list[World] = []
 
-    def make(scenario: str, **more: object) -> World:
+    def make(scenario: str, **more: Any) -> World:
         world = World(workers, tmp_path / f"world-{len(made)}", scenario, **more)
         made.append(world)
         return world
