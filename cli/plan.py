@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ..kernel.conversations.conversation import Conversation
+from ..kernel.conversations.runs import last_run
 from ..kernel.errors import (
     KernloomError,
     ModelRetry,
@@ -23,6 +25,8 @@ from ..kernel.errors import (
     nearest,
 )
 from ..kernel.functions import as_json
+from ..kernel.journal.events import RunCancelled
+from ..kernel.kernel import Kernel
 from ..kernel.safe_yaml import read_yaml, write_yaml
 from ..planners.engine import run_plan
 from ..planners.outcomes import PlanOutcome
@@ -104,6 +108,8 @@ async def _make(
         try:
             data = (await chosen.plan(goal, kernel=kernel)).to_dict()
         except KernloomError as exc:
+            if isinstance(exc, PersonRequired):
+                await _give_up(kernel, exc)
             so_far = exc.details.get("plan")
             if out is not None and isinstance(so_far, dict) and so_far.get("steps"):
                 Plan.from_dict(so_far).save(out)
@@ -115,6 +121,18 @@ async def _make(
     Plan.from_dict(data).save(out)
     screen.result({"file": str(out), "plan": data}, f"Wrote {out}: {_steps(len(data['steps']))}.")
     screen.note(f"Run it again without a model: kernloom plan run {out}")
+
+
+async def _give_up(kernel: Kernel, exc: PersonRequired) -> None:
+    """A planner finds its way as it goes: what it had in mind is nowhere on record to go on with."""
+    exc.hint = "Planning is not resumed. Do it again with --yes, or at a terminal."
+    session = exc.details.get("session")
+    if isinstance(session, str):
+        conversation = await Conversation.open(kernel, session)
+        run = last_run(conversation.events)
+        async with conversation.log.claim(run or ""):
+            await conversation.mend(run=run)
+            await conversation.add(RunCancelled(), actor="kernloom", run=run)
 
 
 @plan.command()

@@ -11,6 +11,7 @@ _COMMANDS = {
     "show": Late("runs_show:show", "One session from its first word, and what it waits for."),
     "resolve": Late("runs_resolve:resolve", "Answer a question that a run waits for."),
     "resume": Late("runs_resume:resume", "Go on with a run that died or waited for a person."),
+    "replay": Late("runs_replay:replay_", "Run a session's runs again, from the journal alone."),
     "fork": Late("runs_branch:fork", "A session that goes another way from an event on."),
     "diff": Late("runs_branch:diff_", "Where two sessions part: the first event that differs."),
     "export": Late("runs_keep:export", "Print one session as JSON lines."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,22 +240,33 @@ async def open_agent(
             screen.note(f"{exc.message} {name} answers without it. {exc.hint}")
         if store is not None and passages is not None:
             store = _First(store, passages)
-        yield AssistantAgent(
-            "assistant",
-            kernel=kernel,
-            model=name,
-            instructions=_INSTRUCTIONS,
-            memory=store,
-            functions=["", *functions],  # "" stands for what is offered when nothing is named
-            limits=limits(screen),
-            spec={OPENED: _opened(memory, passages, functions)},
-        )
+        place = str(memory_path(screen, memory).absolute()) if memory is not None else None
+        given = {"memory": place, "passages": passages, "functions": list(functions)}
+        yield project_agent(screen, kernel, model=name, memory=store, given=given)
 
 
-def _opened(memory: str | None, passages: int | None, functions: Sequence[str]) -> dict[str, Any]:
-    """What :func:`open_agent` was given, so that it can be given the same in another process."""
-    path = str(Path(memory).expanduser().absolute()) if memory is not None else None
-    return {"memory": path, "passages": passages, "functions": list(functions)}
+def project_agent(
+    screen: Screen, kernel: Kernel, *, model: str, memory: Grounder | None, given: Mapping[str, Any]
+) -> AssistantAgent:
+    """The project's assistant in a kernel.
+
+    Args:
+        screen: whose settings count.
+        kernel: where it works.
+        model: who answers.
+        memory: where it looks.
+        given: what :func:`open_agent` was given, kept with each run so that it can be given again.
+    """
+    return AssistantAgent(
+        "assistant",
+        kernel=kernel,
+        model=model,
+        instructions=_INSTRUCTIONS,
+        memory=memory,
+        functions=["", *given["functions"]],  # "" stands for what is offered when nothing is named
+        limits=limits(screen),
+        spec={OPENED: dict(given)},
+    )
 
 
 @dataclass(frozen=True)

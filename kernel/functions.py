@@ -110,7 +110,7 @@ class FunctionOptions:
     approval: Verdict | None = None
     timeout: float | None = None
     inline: bool = False
-    #: It keeps a session of its own, as agents and plans do: when the journal fails it, its caller stops too.
+    #: It keeps a session of its own, as agents and plans do: if the journal fails it, its caller stops too.
     recorded: bool = False
 
 

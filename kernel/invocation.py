@@ -305,12 +305,12 @@ async def _ask_person(
         arguments=as_json(dict(arguments)),
         effects=tuple(sorted(function.effects)),
         actor=context.actor,
+        question=question,
     )
     if context.kernel.approve is None:
         raise ApprovalRequired(
             f"{function.name} ({effects}) needs a person's approval and there is nobody to ask.",
             hint="Allow it in the policy ([policy] in kernloom.toml), or run where somebody can answer.",
-            question=question,
             session=context.session,
             **request.model_dump(mode="json"),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -290,6 +291,14 @@ class Kernel:
         instance: Any = self._load(plugin)
         made: Planner = instance.planner(name, {**self.config.plugin_settings(plugin), **settings})
         return made
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as a plan does between two attempts. A replay does not wait."""
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        """A limit on a block of work. In a replay it is met where it was met."""
+        return asyncio.timeout(seconds)
 
     def run_sync(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine to its end from code that is not async; works in a notebook too."""

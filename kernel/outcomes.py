@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from .errors import (
     FunctionDenied,
     FunctionFailed,
@@ -37,4 +35,4 @@ def remembered(outcome: FunctionFailedEvent | FunctionInDoubtEvent) -> KernloomE
     words, name = outcome.result.content, outcome.result.name
     if isinstance(outcome, FunctionInDoubtEvent):
         return FunctionInDoubt(words, function=name)
-    return _BRANCHES[cast("Branch", outcome.branch)](words, code=outcome.code, function=name)
+    return _BRANCHES[outcome.branch](words, code=outcome.code, function=name)

@@ -52,6 +52,8 @@ class ApprovalRequest(Frozen):
     effects: tuple[Effect, ...]
     #: Who wants to call: the agent's or plan's name.
     actor: str
+    #: The question's id in its session.
+    question: str = ""
 
 
 class Approval(Frozen):

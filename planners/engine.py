@@ -149,6 +149,10 @@ class _NotMadeError(Exception):
     """The run failed before a call got its turn."""
 
 
+class _NotBegunError(Exception):
+    """The run failed before a step got its turn."""
+
+
 @dataclass(slots=True)
 class _Run:
     """The state of one run."""
@@ -177,10 +181,27 @@ class _Run:
         if self.context.log is not None:
             await self.context.log.append(*data, actor=self.context.actor, run=self.context.run)
 
+    async def start(self, data: Any, refused: type[Exception]) -> None:
+        """Record what begins something, unless the run has failed by then.
+
+        Asked in the order of the record, so that a run of the same record decides the same.
+        """
+        log, written = self.context.log, True
+        if log is not None:
+            written = bool(
+                await log.append(data, actor=self.context.actor, run=self.context.run, unless=self.failed)
+            )
+        if not written or (log is None and self.failed()):
+            raise refused
+
+    def failed(self) -> bool:
+        """Whether nothing is to be started any more."""
+        return self.failure is not None
+
     async def begin(self, started: StepStarted) -> None:
         """Record a step's start, once."""
         if started.step not in self.past.begun:
-            await self.note(started)
+            await self.start(started, _NotBegunError)
 
     async def recorded(self, *beginning: Any) -> PlanOutcome:
         """The run between its first event and its last."""
@@ -213,7 +234,7 @@ class _Run:
 
     async def in_time(self) -> PlanOutcome:
         """All steps, then the output."""
-        scope = asyncio.timeout(self.limits.seconds)
+        scope = self.context.kernel.timeout(self.limits.seconds)
         try:
             async with scope:
                 await self.steps()
@@ -280,12 +301,15 @@ class _Run:
             if over is not None:
                 outcome = _kept(over)
             elif step.when is not None and not condition(step.when).evaluate(self.names()):
-                await self.note(StepSkipped(step=step.id, reason=f"when: {step.when}"))
+                skipped = StepSkipped(step=step.id, reason=f"when: {step.when}")
+                await self.start(skipped, _NotBegunError)
                 outcome = StepOutcome("skipped")
             elif step.foreach is None:
                 outcome = await self.once(step)
             else:
                 outcome = await self.each(step)
+        except _NotBegunError:
+            return
         except _NotMadeError:
             if self.waits():
                 return  # its turn comes when the run is resumed
@@ -423,7 +447,7 @@ class _Run:
                 if attempt == attempts or not again or stopped:
                     raise
             assert step.retry is not None  # noqa: S101 - there is one attempt without it
-            await asyncio.sleep(min(step.retry.wait * 2 ** (attempt - 1), _LONGEST_WAIT))
+            await self.context.kernel.sleep(min(step.retry.wait * 2 ** (attempt - 1), _LONGEST_WAIT))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def call_id(self, key: str, attempt: int = 1) -> str:
@@ -442,11 +466,11 @@ class _Run:
         call = self.under_way.get(name)
         async with self.slots:
             if call is None:
-                if self.failure is not None:
+                if self.failed():
                     raise _NotMadeError
                 written = json.dumps(as_json(arguments), ensure_ascii=False)
                 call = ToolCall(id=name, name=step.call, arguments=written)
-                await self.note(FunctionRequested(call=call))
+                await self.start(FunctionRequested(call=call), _NotMadeError)
             served = await invocation.serve(
                 call, self.context, resolve=self.context.kernel.function, key=self.call_id(key)
             )

@@ -18,6 +18,7 @@ without a model::
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -27,7 +28,9 @@ from pydantic import Field, ValidationError
 from ..kernel.conversations.runs import last_run
 from ..kernel.errors import PlanError, UsageError
 from ..kernel.functions import Function, FunctionOptions
+from ..kernel.journal.events import PlanMade
 from ..kernel.messages import Frozen
+from ..kernel.replay import ReplayKernel, ReplayLog, ReplayReport, Stage, replay
 from ..kernel.safe_yaml import check_json, read_data, write_yaml
 from ..kernel.schema import DeclaredSignature, InputSpec
 from .check import Problem, check, ensure
@@ -261,6 +264,36 @@ class Plan(Frozen):
         context = kernel.context(log=log, run=run, actor=past.started.name, origin="plan", depth=1)
         async with log.claim(run or ""):
             return await go_on(cls.from_dict(past.made.plan), context, limits or PlanLimits())
+
+    @classmethod
+    async def replay(
+        cls, kernel: Kernel, session: str, *, plan: Plan | None = None, limits: PlanLimits | None = None
+    ) -> ReplayReport:
+        """Run the plans of a session again, from the journal alone: nothing alive is called.
+
+        Args:
+            kernel: whose functions are named and whose policy is asked; none is called.
+            session: where they ran; for a plan within a plan, its own session.
+            plan: to be run in place of those on record, to see where it takes another way.
+            limits: of the runs; how many calls were under way at once is the record's to say.
+
+        Raises:
+            UsageError: ``replay.nothing``, no plan was run there; ``replay.forgotten``.
+        """
+        log = await kernel.journal.open(session)
+        made = {event.run: event.data.plan for event in log.events if isinstance(event.data, PlanMade)}
+        bounds = (limits or PlanLimits()).model_copy(update={"concurrency": sys.maxsize})
+
+        async def play(stage: Stage, stand_in: ReplayKernel, fresh: ReplayLog) -> None:
+            mine = plan if plan is not None else cls.from_dict(made[stage.run])
+            started = stage.started
+            context = stand_in.context(log=fresh, run=stage.run, actor=started.name, origin="plan")
+            if stage.resumed:
+                await go_on(mine, context.with_(depth=1), bounds)
+            else:
+                await run_plan(mine, stand_in, started.input, context, limits=bounds, name=started.name)
+
+        return await replay(log, kernel=kernel, owns=lambda started: started.what == "plan", play=play)
 
     def as_function(self, name: str, *, description: str = "") -> Function:
         """The plan as a function: an agent can call it, and so can a step of another plan.

@@ -88,8 +88,9 @@ def _codes_given(node: ast.AST) -> Iterator[str]:
     in_call = isinstance(node, ast.keyword) and node.arg == "code"
     in_class = isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["code"]
     value = getattr(node, "value", None) if in_call or in_class else None
-    if isinstance(value, ast.Constant) and isinstance(value.value, str) and "." in value.value:
-        yield value.value
+    for given in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+        if isinstance(given, ast.Constant) and isinstance(given.value, str) and "." in given.value:
+            yield given.value
 
 
 def _problems_of_plans() -> set[str]:

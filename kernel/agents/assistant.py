@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ from ..models.base import (
     ToolCallDelta,
 )
 from ..protocols import Grounder
+from ..replay import ReplayKernel, ReplayLog, ReplayReport, Stage, replay
+from ..replay.stand_ins import RecordedMemory, RecordedModel
 from ..sync import run_sync
 from .limits import Limits
 from .reply import Reply, StreamItem
@@ -169,6 +172,38 @@ class AssistantAgent:
         Closing the iterator early, or cancelling, keeps what was said until then.
         """
         return self._work(text, session=session, deps=deps, stream=True)
+
+    async def replay(self, session: str | Conversation) -> ReplayReport:
+        """Run this agent's runs in a session again, from the journal alone: nothing alive is called.
+
+        An agent that was not changed yields the same events; of one that was, the report says where it
+        takes another way, and in what. Runs of others in the session are taken as they are, and the work
+        of sub-agents as the outcome of their call (replay their sessions by themselves).
+
+        Raises:
+            UsageError: ``replay.nothing``, no run of this agent is there; ``replay.forgotten``, something
+                of it was forgotten.
+        """
+        conversation = await Conversation.open(self.kernel, session)
+        return await replay(
+            conversation.log,
+            kernel=self.kernel,
+            owns=lambda started: started.what == "agent" and started.name == self.name,
+            play=self._play,
+        )
+
+    async def _play(self, stage: Stage, kernel: ReplayKernel, log: ReplayLog) -> None:
+        """One stage of a replay: this agent, with stand-ins for all that is alive."""
+        twin = copy.copy(self)
+        twin.kernel, twin.memory = kernel, self.memory and RecordedMemory(kernel.tape)
+        told = self._model
+        info = kernel.info(told) if told is None or isinstance(told, str) else told.info
+        twin.__dict__["model"] = RecordedModel(info, kernel.tape)
+        own = kernel.stand_ins(self.functions.values())
+        twin.__dict__["_own_functions"] = {function.name: function for function in own}
+        text = None if stage.resumed else str(stage.started.input)
+        async for _ in twin._work(text, session=Conversation(log), deps=None, stream=True):
+            pass
 
     def as_function(self, name: str | None = None, *, description: str | None = None) -> Function:
         """This agent as a function of one argument, ``task``, that another agent or a plan may call.

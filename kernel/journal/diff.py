@@ -160,7 +160,7 @@ def _values(path: str, a: Any, b: Any, twins: _Twins | None) -> Iterator[_Differ
     elif isinstance(a, dict) and isinstance(b, dict) and set(a) == set(b):
         for key in a:
             yield from _values(f"{path}.{key}", a[key], b[key], twins)
-    elif _is_list(a) and _is_list(b) and not (_are_names(a) and _are_names(b)) and len(a) == len(b):
+    elif _are_alike(a, b):
         for index, (one, other) in enumerate(zip(a, b, strict=True)):
             yield from _values(f"{path}[{index}]", one, other, twins)
     else:
@@ -186,6 +186,11 @@ def _unequal(path: str, a: Any, b: Any) -> Iterator[_Difference]:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple))
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two lists are of one length, and more than names, which are told as a whole."""
+    return _is_list(a) and _is_list(b) and len(a) == len(b) and not (_are_names(a) and _are_names(b))
 
 
 def _are_names(value: Any) -> bool:

@@ -90,7 +90,7 @@ def edit_result(value: Any) -> Edit:
 
     def edit(data: EventData) -> EventData:
         if isinstance(data, StepFinished):
-            return data.model_copy(update={"result": as_json(value)})
+            return data.model_copy(update={"result": as_json(value), "error": None})
         if not isinstance(data, FunctionFinished | FunctionFailedEvent | FunctionInDoubtEvent):
             raise _misfit(data, "result", "the outcome of a call or of a step")
         plain = isinstance(value, str)
@@ -106,9 +106,9 @@ def _one_call(message: Message, call_id: str | None) -> ToolCall:
     if len(found) != 1:
         raise UsageError(
             f"The answer asks for {len(calls)} calls, {', '.join(call.id for call in calls)}; "
-            f"{'none is' if call_id else 'say which is'} to be edited{f': {call_id!r}' if call_id else ''}.",
+            f"which is meant is not to be seen from {call_id!r}.",
             code="journal.edit",
-            hint="Name one with call_id.",
+            hint="Name one of them with call_id.",
         )
     return found[0]
 

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from itertools import islice, takewhile
 from types import TracebackType
 
@@ -381,9 +380,17 @@ class SessionLog:
             self._holder = None
 
     async def append(
-        self, *data: EventData, actor: str, run: str | None = None, durable: bool = False
+        self,
+        *data: EventData,
+        actor: str,
+        run: str | None = None,
+        durable: bool = False,
+        unless: Callable[[], bool] | None = None,
     ) -> list[Event]:
         """Write ``data`` as one batch, all or nothing, and return the events they became.
+
+        ``unless`` is asked when their turn has come: if it says yes they are not written. So what is
+        decided by what was recorded before is decided in the order of the record.
 
         When it returns they survive the death of the process; with ``durable`` also that of the machine.
         Several at once cost less than one by one.
@@ -394,6 +401,8 @@ class SessionLog:
             JournalError: ``journal.conflict``, another process has appended; or what the store says.
         """
         async with self._turn():
+            if unless is not None and unless():
+                return []
             if self._unsure:
                 await self._catch_up()
             at, before = self._clock(), len(self.events)

@@ -126,7 +126,7 @@ def _process(pid: int) -> _Process:
 
 
 def _place() -> str:
-    """By which count process ids are meant: this boot of the system and this namespace; empty if unknown."""
+    """By which count process ids are meant: this boot and this namespace; empty if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read(8)

@@ -20,7 +20,7 @@ FORGOTTEN = "[forgotten]"
 #: Texts that hold a history together, or name what is public anyway. Any other is forgotten.
 STRUCTURE = frozenset({
     "call", "call_id", "code", "digest", "effects", "finish_reason", "functions", "id", "key", "model",
-    "name", "parent", "question_id", "questions", "run", "session", "spec", "step", "what",
+    "name", "of", "parent", "question_id", "questions", "run", "session", "spec", "step", "what",
 })  # fmt: skip
 #: Answers that decided something: they are the record of a decision, not of a person.
 _DECISIONS = frozenset({"allow", "deny", "done", "not_done", "abandon", "withdrawn"})

@@ -144,3 +144,14 @@ def test_a_plan_may_come_from_stdin(run: Run, project: Path) -> None:
     )
     assert done.code == 1
     assert "stdin is no plan" in done.err
+
+
+def test_planning_that_nobody_may_go_on_with_leaves_nothing_that_waits(
+    run: Run, project: Path, script: Callable[[str], str]
+) -> None:
+    model = script("- calls: [{name: files.write, arguments: {path: a.txt, text: hi}}]\n- Done.\n")
+    done = run("plan", "make", "write it", "-m", model, "-f", "files")
+    assert done.code == 3
+    assert "again with --yes" in done.err
+    assert run("runs", "list", "--json").json[0]["status"] == "cancelled"
+    assert run("runs", "list", "--waiting", "--json").json == []

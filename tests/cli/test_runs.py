@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -206,8 +206,8 @@ def test_a_call_that_was_refused_has_ended(run: Run) -> None:
     assert run("runs", "resume", "last", "--json").error["code"] == "run.nothing_to_resume"
 
 
-def events(run: Run, session: str = "last") -> list[dict[str, object]]:
-    found: list[dict[str, object]] = run("runs", "show", session, "--json").json["events"]
+def events(run: Run, session: str = "last") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run("runs", "show", session, "--json").json["events"]
     return found
 
 

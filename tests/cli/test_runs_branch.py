@@ -96,3 +96,65 @@ def test_sessions_that_tell_the_same_do_not_part(run: Run, script: Script) -> No
     data = run("runs", "diff", first, second, "--exact", "--json").json
     assert data["same"] is False
     assert data["seq"] == 1
+
+
+def test_a_replay_needs_nothing_alive_and_tells_the_same(
+    run: Run, project: Path, written: str, documents: Path
+) -> None:
+    (project / "script.yaml").unlink()
+    (project / "a.txt").unlink()
+    done = run("runs", "replay", written)
+    assert (done.code, done.out.split(":")[0]) == (0, "Equal")
+    assert not (project / "a.txt").exists()
+    assert run("runs", "replay", written, "--json").json["replayed"] == 11
+
+
+def test_a_replay_says_what_a_change_of_the_settings_would_have_changed(
+    run: Run, project: Path, written: str
+) -> None:
+    (project / "kernloom.toml").write_text("[memory]\nembedder = 'none'\n[policy]\nwrite = 'deny'\n")
+    done = run("runs", "replay", written)
+    assert done.code == 1
+    assert "They part at event 5" in done.out
+    assert run("runs", "replay", written, "--json").json["divergence"]["seq"] == 5
+
+
+def test_a_talk_with_several_models_and_memories_is_replayed(
+    run: Run, script: Script, documents: Path, project: Path
+) -> None:
+    session = run("ask", "hi", "-m", script("- Hello.\n"), "--json").json["session"]
+    run("memory", "add", str(documents))
+    (project / "other.yaml").write_text("- The head of department [1].\n")
+    asked = "Who approves travel above EUR 2000?"
+    run("ask", asked, "--session", session, "-m", "script:other.yaml", "--k", "1")
+    run(
+        "chat", "--session", "last", "-m", "extractive", stdin="Where is the spare key of the boat house?\n"
+    )
+    report = run("runs", "replay", "last", "--json").json
+    assert (report["equal"], len(report["runs"])) == (True, 3)
+
+
+def test_a_run_that_waited_and_was_resumed_is_replayed_whole(run: Run, script: Script) -> None:
+    run("ask", "write it", "-m", script(WRITING), "-f", "files")
+    assert run("runs", "replay", "last").code == 0
+    run("runs", "resolve", "last", "allow", "--args", '{"path": "b.txt", "text": "other"}')
+    script("- Written.\n")
+    run("runs", "resume", "last")
+    report = run("runs", "replay", "last", "--json").json
+    assert report["equal"] is True
+    assert report["divergence"] is None
+
+
+def test_a_plan_is_replayed(run: Run, project: Path) -> None:
+    (project / "p.yaml").write_text(
+        "goal: Write\nsteps:\n- {id: w, call: files.write, args: {path: a.txt, text: hi}}\n"
+    )
+    run("plan", "run", "p.yaml", "--yes")
+    (project / "a.txt").unlink()
+    assert run("runs", "replay", "last").code == 0
+    assert not (project / "a.txt").exists()
+
+
+def test_a_single_call_is_nothing_to_replay(run: Run) -> None:
+    run("call", "files.write", "path=a.txt", "text=hi", "--yes")
+    assert run("runs", "replay", "last", "--json").error["code"] == "replay.nothing"

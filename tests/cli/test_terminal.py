@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from kernloom import Journal, SqliteJournalStore
+from kernloom.kernel.journal.events import (
+    FunctionRequested,
+    FunctionStarted,
+    QuestionAnswered,
+    QuestionAsked,
+    RunStarted,
+)
+from kernloom.kernel.messages import ToolCall
 from kernloom.testing.server import FakeOpenAI, Reply
 
 pytest.importorskip("pty", reason="pseudo-terminals are POSIX's")
@@ -276,3 +286,52 @@ def test_ctrl_c_ends_a_chat_that_nobody_types_into(project: Path) -> None:
             chat.send_signal(signal.SIGINT)
             assert chat.wait(timeout=30) == 130
         assert len(server.requests) == 1
+
+
+def test_a_run_that_waits_is_resumed_by_whoever_sits_there(project: Path) -> None:
+    words = [sys.executable, "-m", "kernloom", *WRITE]
+    waits = subprocess.run(words, cwd=project, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert waits.returncode == 3
+    with terminal("runs", "resume", "last", folder=project) as opened:
+        opened.wait_for("Allow this call? [y/N]")
+        opened.type("y\r")
+        assert opened.end() == 0
+    assert (project / "note.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [(["done\r", "note.txt\r"], False), (["not-done\r"], True)],
+    ids=["done", "not done"],
+)
+def test_a_call_in_doubt_is_asked_about(project: Path, typed: list[str], written: bool) -> None:
+    asyncio.run(_died_in_the_middle(project))
+    with terminal("runs", "resume", "last", folder=project) as opened:
+        opened.wait_for("Was it done? (done, not-done, abandon)")
+        assert '"path": "note.txt"' in opened.shown
+        opened.type("perhaps\r")
+        opened.wait_for("Was it done?")
+        opened.type(typed[0])
+        for line in typed[1:]:
+            opened.wait_for("What did it return?")
+            opened.type(line)
+        assert opened.end() == 0
+        assert "note.txt" in opened.shown.splitlines()[-1]
+    assert (project / "note.txt").exists() is written
+
+
+async def _died_in_the_middle(project: Path) -> None:
+    """The record of a call whose process died after the intent."""
+    (project / ".kernloom").mkdir()
+    called = ToolCall(id="c", name="files.write", arguments='{"path": "note.txt", "text": "hello"}')
+    async with Journal(SqliteJournalStore(project / ".kernloom" / "journal.db")) as journal:
+        log = await journal.create()
+        await log.append(
+            RunStarted(name="files.write", what="function"),
+            FunctionRequested(call=called),
+            QuestionAsked(question_id="c", about="approval", text="files.write (write)", call=called),
+            QuestionAnswered(question_id="c", answer="allow", by="person"),
+            FunctionStarted(call_id="c", name="files.write", effects=("write",), key=f"{log.id}/c"),
+            actor="person",
+            run="r",
+        )

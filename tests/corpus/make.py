@@ -26,6 +26,7 @@ from kernloom.kernel.discovery.installed import own_version
 from kernloom.kernel.errors import ApprovalRequired, KernloomError, ProviderError
 from kernloom.kernel.functions import function
 from kernloom.kernel.journal import InMemoryJournalStore, Journal
+from kernloom.kernel.journal.edits import edit_message
 from kernloom.kernel.journal.exchange import export_session
 from kernloom.kernel.journal.forgetting import forget
 from kernloom.kernel.kernel import Kernel
@@ -221,11 +222,11 @@ async def retrieval(journal: Journal) -> str:
 async def fork(journal: Journal) -> str:
     """A conversation that took another turn."""
     session = await cancelled(journal)
-    await journal.store.fork("forked", at=3, of=session)
+    forked = await journal.fork(session, at=2, edit=edit_message("Count backwards"))
     async with kernel(journal) as bank:
         clerk = AssistantAgent("clerk", kernel=bank, model=ScriptedModel(["Backwards then."]), functions=[])
-        await clerk.run("Backwards", session="forked")
-    return "forked"
+        await clerk.resume(forked.id)
+    return forked.id
 
 
 async def forgotten(journal: Journal) -> str:

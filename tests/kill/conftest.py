@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kill_harness import Workers, World, WorldMaker  # noqa: E402 - found through the line above
+from kill_harness import Workers, World, WorldMaker
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def new_world(workers: Workers, tmp_path: Path) -> Iterator[WorldMaker]:
     made: list[World] = []
 
     def make(scenario: str, **more: object) -> World:
-        world = World(workers, tmp_path / f"world-{len(made)}", scenario, **more)  # type: ignore[arg-type]
+        world = World(workers, tmp_path / f"world-{len(made)}", scenario, **more)
         made.append(world)
         return world
 

@@ -165,7 +165,7 @@ class World:
     ) -> Told:
         """Resume and answer in turn until it is over, beginning with ``act``.
 
-        Each of ``deaths`` are options of one of the processes; ``between`` two of them something may happen.
+        Each of ``deaths`` are options of one of the processes; ``between`` two something may happen.
         """
         dying = iter(deaths)
         for number in range(1_000):
@@ -187,7 +187,9 @@ class World:
         assert told["status"] == "told", told
         assert told["left"] == 0, "calls or questions are open after the end"
         code = last.get("code")
-        return Told(last["status"], last.get("output"), code, told["sessions"], told["endings"], last.get("error"))
+        return Told(
+            last["status"], last.get("output"), code, told["sessions"], told["endings"], last.get("error")
+        )
 
     def check(self, told: Told, unkilled: Told) -> None:
         """Nothing lost, nothing twice, and it reads as if nothing had happened."""

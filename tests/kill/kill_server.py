@@ -138,5 +138,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has above
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

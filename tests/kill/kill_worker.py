@@ -1,9 +1,9 @@
 """The processes that are killed. Run as a script it imports kernloom once, and forks for every job.
 
 It reads a line of JSON from stdin and answers with one: ``{"start": job}`` with the new process's id,
-``{"wait": pid}`` with how it ended (negative: the signal that killed it). What a job found out it writes to
-the file ``job["result"]``. A job's ``alarm`` is a number of seconds after which the kernel ends the process,
-wherever it is: nothing in it hears of that.
+``{"wait": pid}`` with how it ended (negative: the signal that killed it). What a job found out it writes
+to the file ``job["result"]``. A job's ``alarm`` is a number of seconds after which the kernel ends the
+process, wherever it is: nothing in it hears of that.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ class _JournalOnly:
 
 async def tell(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     """Everything that must be the same however often the run was killed, and the keys of its effects."""
-    told, keys, endings, left = [], {}, [], 0
+    told: list[Any] = []
+    keys: dict[str, Any] = {}
+    endings: list[Any] = []
+    left = 0
     for info in await journal.sessions(limit=None, children=True):
         log = await journal.open(info.id)
         runs = {event.run: f"RUN{n}" for n, event in enumerate(log.events) if event.kind == "run.started"}
@@ -162,8 +165,7 @@ async def fill(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     if job["leave"] is not None:
         free = os.statvfs(ballast.parent)
         size = free.f_bavail * free.f_frsize - job["leave"]
-        with open(ballast, "wb") as file:
-            file.write(b"\0" * max(0, size))
+        ballast.write_bytes(b"\0" * max(0, size))
     return {"status": "filled"}
 
 
@@ -173,7 +175,8 @@ ACTS = {"go": go, "answer": answer, "tell": tell, "hold": hold, "read": read, "f
 async def work(job: dict[str, Any]) -> dict[str, Any]:
     """One job."""
     begun = time.perf_counter()
-    if "fsize" in job:  # beyond this no file may grow: the disk's own error (EFBIG, since SIGXFSZ is ignored)
+    # Beyond this no file may grow: the disk's own error (EFBIG, since SIGXFSZ is ignored).
+    if "fsize" in job:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["fsize"], resource.RLIM_INFINITY))
     chosen = {name: job[name] for name in ("die_at", "fail_at", "fails") if name in job}
     store = DyingStore(Path(job["db"]), **chosen)

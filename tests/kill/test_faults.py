@@ -1,4 +1,4 @@
-"""A disk that is full, or broken, in the middle of a run: an error that says so, and then the run goes on."""
+"""A disk that is full, or broken, in the middle of a run: an error that says so; then the run goes on."""
 
 from __future__ import annotations
 

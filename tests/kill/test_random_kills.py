@@ -27,11 +27,14 @@ def test_a_long_session_survives_a_hundred_kills(new_world: WorldMaker) -> None:
                 world.arm(dice.randint(1, 5), dice.choice(("before", "after")))
                 yield {}
             else:
-                yield {"die_at": dice.randint(1, 30)} if how == "point" else {"alarm": dice.uniform(0.01, 0.1)}
+                yield (
+                    {"die_at": dice.randint(1, 30)}
+                    if how == "point"
+                    else {"alarm": dice.uniform(0.01, 0.1)}
+                )
             world.server.kill_at = None
 
     told = world.finish(deaths())
     world.check(told, unkilled)
     assert world.kills >= KILLS
     print(f"long: {world.kills} kills, resumed in at most {max(world.seconds):.3f} s")
-

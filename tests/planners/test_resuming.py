@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from kernloom import Context, Conversation, Journal, JournalError, Kernel, PlanError, SqliteJournalStore, function
+from kernloom import (
+    Context,
+    Conversation,
+    Journal,
+    JournalError,
+    Kernel,
+    PlanError,
+    SqliteJournalStore,
+    function,
+)
 from kernloom.kernel.errors import ApprovalRequired, LimitReached
 from kernloom.kernel.policy import Policy
 from kernloom.planners.plan import Plan

@@ -376,7 +376,9 @@ async def test_a_person_may_say_what_reconcile_could_not(tmp_path: Path) -> None
         with pytest.raises(ResolutionRequired) as caught:
             await payer(kernel, pay).resume(session)
         conversation = await Conversation.open(kernel, session)
-        await conversation.answer(str(caught.value.details["question"]), "done", result="by phone", by="ann")
+        await conversation.answer(
+            str(caught.value.details["question"]), "done", result="by phone", by="ann"
+        )
         assert (await payer(kernel, pay, said).resume(session)).text == "by phone"
     assert len(bank.paid) == 1
 
@@ -439,7 +441,10 @@ async def test_a_run_whose_journal_fails_has_not_ended(at: int) -> None:
         "clerk", kernel=kernel, model=Answers([call("pay", amount=5), said]), functions=[pay]
     )
     boss = AssistantAgent(
-        "boss", kernel=kernel, model=Answers([call("clerk", task="Pay."), said]), functions=[clerk.as_function()]
+        "boss",
+        kernel=kernel,
+        model=Answers([call("clerk", task="Pay."), said]),
+        functions=[clerk.as_function()],
     )
     with pytest.raises(JournalError, match="The disk failed"):
         await boss.run("See to it.")

@@ -106,7 +106,7 @@ async def test_an_edited_question_is_answered_anew_and_the_original_keeps_every_
         assert [m.text for m in model.requests[0].messages] == ["I am Bob."]
         assert await rows(kernel.journal, reply.session) == before
         own = [row for row in await rows(kernel.journal, fork.id) if row.session == fork.id]
-        assert [row.seq for row in own][0] == asked, "what comes before is shared, not copied"
+        assert own[0].seq == asked, "what comes before is shared, not copied"
         assert [row.kind for row in own][:3] == ["message", "forked", "run.resumed"]
         (forked,) = [event for event in fork.events if event.kind == "forked"]
         assert forked.actor == "eve"
