@@ -44,6 +44,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/functions.py
 	$(BIN)/python benchmarks/journal.py
+	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/turn.py
 	$(BIN)/python benchmarks/retrieval.py $(if $(KERNLOOM_DATA),,handbook)
 

@@ -205,9 +205,10 @@ class _Run:
 
     async def recorded(self, *beginning: Any) -> PlanOutcome:
         """The run between its first event and its last."""
-        await self.note(*beginning)
         try:
+            await self.note(*beginning)
             outcome = await self.in_time()
+            await self.note(RunFinished(output=outcome.output))
         except asyncio.CancelledError:
             await self.close(RunCancelled())
             raise
@@ -224,13 +225,17 @@ class _Run:
         except Exception as exc:  # recorded, so that no session is left half open, and raised on
             await self.close(RunFailed(code="run.failed", error=f"{type(exc).__name__}: {exc}"))
             raise
-        await self.note(RunFinished(output=outcome.output))
         return outcome
 
     async def close(self, ending: RunFailed | RunCancelled) -> None:
         """End early: calls that were asked for and never made get their outcome, then the ending."""
-        if self.context.log is not None:
-            await self.note(*self.context.log.history.repair(), ending)
+        log = self.context.log
+        if log is None:
+            return
+        await log.be_sure()
+        recorded = Progress.of(self.context.run, log.events)
+        if recorded.started is not None and recorded.ending is None:
+            await self.note(*log.history.repair(), ending)
 
     async def in_time(self) -> PlanOutcome:
         """All steps, then the output."""

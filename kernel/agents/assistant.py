@@ -254,8 +254,9 @@ class AssistantAgent:
         conversation = await Conversation.open(self.kernel, session)
         run_id = self.kernel.journal.new_id()
         async with conversation.log.claim(run_id):
-            run = await self._open(conversation, text, run_id, deps=deps, stream=stream, depth=depth)
+            run = self._open(conversation, text, run_id, deps=deps, stream=stream, depth=depth)
             try:
+                await run.begin(text, self.spec())
                 async with aclosing(self._loop(run)) as items:
                     async for item in items:
                         yield item
@@ -297,7 +298,7 @@ class AssistantAgent:
             yield event
         yield reply
 
-    async def _open(
+    def _open(
         self,
         conversation: Conversation,
         text: str | None,
@@ -310,7 +311,6 @@ class AssistantAgent:
         """A new run for ``text``; without it, the session's last one, to be gone on with."""
         seen = len(conversation.events)
         if text is not None:
-            await conversation.mend()
             view = RunView(run_id)
         else:
             last = last_run(conversation.events)
@@ -325,7 +325,7 @@ class AssistantAgent:
         context = self.kernel.context(
             log=conversation.log, run=view.id, actor=self.name, origin="model", depth=depth, **given
         )
-        run = _Run(
+        return _Run(
             conversation=conversation,
             context=context,
             view=view,
@@ -333,15 +333,6 @@ class AssistantAgent:
             stream=stream and self.model.info.streaming,
             seen=seen,
         )
-        if text is not None:
-            started = RunStarted(name=self.name, input=text, spec=self.spec())
-            asked = MessageAdded(message=user(text))
-            await run.add(started, asked)
-        elif view.ending is None:
-            await run.add(RunResumed(), *conversation.log.history.interrupted())
-            if view.question is None and view.started is not None:  # a fork between the two
-                await run.add(MessageAdded(message=user(str(view.started.input))))
-        return run
 
     def spec(self) -> dict[str, Any] | None:
         """What the record keeps of how this agent was made; names only, never a secret."""
@@ -580,8 +571,23 @@ class _Run:
         for item in data:
             self.view.apply(item)
 
+    async def begin(self, text: str | None, spec: dict[str, Any] | None) -> None:
+        """Record that it begins, or goes on."""
+        conversation, view = self.conversation, self.view
+        if text is not None:
+            await conversation.mend()
+            started = RunStarted(name=self.context.actor, input=text, spec=spec)
+            await self.add(started, MessageAdded(message=user(text)))
+        elif view.ending is None:
+            await self.add(RunResumed(), *conversation.log.history.interrupted())
+            if view.question is None and view.started is not None:  # a fork between the two
+                await self.add(MessageAdded(message=user(str(view.started.input))))
+
     async def close(self, ending: RunFailed | RunCancelled) -> None:
         """End the run early: every call still open gets its outcome, then the ending is recorded."""
-        if self.view.ending is None:
+        log = self.conversation.log
+        await log.be_sure()
+        recorded = RunView.of(self.view.id, log.events)
+        if recorded.started is not None and recorded.ending is None:
             await self.conversation.mend(run=self.view.id)
             await self.add(ending)

@@ -111,6 +111,7 @@ class Conversation:
         session nobody is at work in: after a run was given up, or the process before this one died and
         its run is not resumed.
         """
+        await self.log.be_sure()
         await self.log.append(*self.log.history.repair(), actor="kernloom", run=run)
 
     async def add(self, *data: EventData, actor: str, run: str | None = None) -> None:

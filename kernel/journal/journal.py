@@ -429,6 +429,11 @@ class SessionLog:
         async with self._turn():
             return await self._catch_up()
 
+    async def be_sure(self) -> None:
+        """Look what became of an append that was cut short, if one was; costs nothing else."""
+        if self._unsure:
+            await self.refresh()
+
     async def _write(self, rows: Sequence[StoredEvent], *, durable: bool) -> None:
         try:
             await self._store.append(

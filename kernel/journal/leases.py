@@ -52,7 +52,12 @@ class Leases:
             JournalError: ``journal.leased``, another process is at work in it.
         """
         holder = self.holder
-        await self._take(session, holder)
+        try:
+            await self._take(session, holder)
+        except asyncio.CancelledError:  # it may be ours all the same
+            with suppress(JournalError):
+                await self._store.release(session, holder)
+            raise
         renewal = _Every(self._seconds / 3, lambda: self._lease(session, holder))
         try:
             yield

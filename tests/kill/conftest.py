@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kill_harness import Workers, World, WorldMaker
+from kill_harness import Saved, Workers, World, WorldMaker
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +25,8 @@ def new_world(workers: Workers, tmp_path: Path) -> Iterator[WorldMaker]:
     """Makes worlds: a journal and a payment server each. The servers are stopped afterwards."""
     made: list[World] = []
 
-    def make(scenario: str, **more: Any) -> World:
-        world = World(workers, tmp_path / f"world-{len(made)}", scenario, **more)
+    def make(scenario: str, *, saved: Saved | None = None) -> World:
+        world = World(workers, tmp_path / f"world-{len(made)}", scenario, saved=saved)
         made.append(world)
         return world
 

@@ -211,6 +211,42 @@ async def test_a_session_without_events_is_not_there_yet(store: JournalStore) ->
     assert await journal.sessions() == []
 
 
+async def test_a_session_is_found_by_its_id_though_many_of_its_children_are_younger() -> None:
+    """The ids of children begin with their parent's, and they were all used after it."""
+    journal = Journal(InMemoryJournalStore(), clock=ticking())
+    parent = await journal.create()
+    await parent.append(said("a"), actor="ann")
+    child = await journal.child(parent, "call")
+    await child.append(said("b"), actor="bob")
+    for number in range(30):
+        await (await journal.child(child, str(number))).append(said("c"), actor="cy")
+    again = Journal(journal.store)
+    assert (await again.open(parent.id)).seq == 1
+    assert (await again.open(child.id)).seq == 1
+
+
+async def test_a_child_whose_first_event_was_not_written_is_still_that_child() -> None:
+    journal = Journal(InMemoryJournalStore())
+    parent = await journal.create()
+    await parent.append(said("a"), actor="ann")
+    child = await journal.child(parent, "call")
+    assert await journal.child(parent, "call") is child
+    assert child.seq == 0
+
+
+async def test_a_session_at_work_stays_the_same_however_many_others_are_opened() -> None:
+    journal = Journal(InMemoryJournalStore())
+    log = await journal.create()
+    await log.append(said("a"), actor="ann")
+    async with log.claim("run"):
+        for _ in range(100):
+            await journal.create()
+        assert await journal.open(log.id) is log
+    for _ in range(100):
+        await journal.create()
+    assert await journal.open(log.id) is not log
+
+
 def test_ids_are_short_and_sort_by_time() -> None:
     moments = [0.0, 1_700_000_000.0, 1_700_000_000.001, 1_800_000_000.0, 4_000_000_000.0]
     ids = [new_session_id(at) for at in moments]
